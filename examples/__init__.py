@@ -1,0 +1,1 @@
+"""Example photos, and the code that draws them."""

@@ -1,0 +1,213 @@
+"""The one training loop of every stage: a deadline instead of a step count, and a log.
+
+The learning rate follows the share of the stage's time that has passed, so a stage always ends annealed, whatever
+the machine's speed. Nothing in the loop waits for the GPU except logging and saving.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+Metrics = dict[str, Tensor]
+Loss = tuple[Tensor, Metrics]
+
+COMPILE_STEPS = 3
+
+
+class Paused(Exception):
+    """This call's time is over; the same command goes on from the saved state."""
+
+
+@dataclass
+class Clock:
+    """Seconds spent on the whole run, over all calls, and when this call has to stop."""
+
+    previous: float = 0.0
+    call_seconds: float | None = None
+    log_file: Path | None = None
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Steps, seconds and batch size of every finished stage."""
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def elapsed(self) -> float:
+        return self.previous + time.perf_counter() - self.started
+
+    @property
+    def call_is_over(self) -> bool:
+        return self.call_seconds is not None and time.perf_counter() - self.started > self.call_seconds
+
+    def log(self, text: str) -> None:
+        """Print a line with the run's elapsed seconds, and keep it."""
+        line = f"[{self.elapsed:7.1f}s] {text}"
+        print(line, flush=True)
+        if self.log_file is not None:
+            with self.log_file.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one stage trains."""
+
+    name: str
+    seconds: float
+    """Training time, compiling apart; with ``until``, ignored."""
+    learning_rate: float
+    batch_size: int
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    decay_from: float = 0.0
+    """Share of the time after which the learning rate falls linearly to 1 % of its peak."""
+    max_steps: int | None = None
+    until: float | None = None
+    """The run's elapsed seconds at which the stage ends, whatever came before it took."""
+    ema: bool = False
+    compile: bool = True
+    log_every: int = 200
+    save_every_seconds: float = 60.0
+
+
+def rate_at(plan: Plan, step: int, share: float) -> float:
+    """Learning rate after ``step`` steps and a ``share`` in [0, 1] of the time."""
+    fall = min(1.0, (1 - share) / (1 - plan.decay_from))
+    return plan.learning_rate * min(1.0, (step + 1) / plan.warmup_steps) * max(0.01, fall)
+
+
+class Training:
+    """One stage's optimisation: ``forward`` is compiled, ``loss(forward)`` draws a batch and judges it.
+
+    A state file makes it resumable: weights, averaged weights, optimizer and seconds used, in safetensors.
+    """
+
+    def __init__(self, plan: Plan, model: nn.Module, clock: Clock, state_file: Path | None = None) -> None:
+        self.plan, self.model, self.clock, self.state_file = plan, model, clock, state_file
+        self.average = deepcopy(model).requires_grad_(False).eval() if plan.ema else model
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.averages, self.sources = list(self.average.parameters()), list(model.parameters())
+        decayed = [parameter for parameter in self.parameters if parameter.ndim > 1]
+        rest = [parameter for parameter in self.parameters if parameter.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, plan.learning_rate, betas=(0.9, 0.99), fused=True)
+        self.step, self.used, self.total = 0, 0.0, plan.seconds
+        if state_file is not None and state_file.exists():
+            self._load()
+
+    def run(self, forward: Callable[..., object], loss: Callable[[Callable[..., object]], Loss]) -> nn.Module:
+        """Train until the plan's time is used; returns the (averaged) model.
+
+        Raises:
+            Paused: If this call must stop first; the state is saved.
+        """
+        plan = self.plan
+        self.model.train()
+        forward = self._compiled(forward, loss) if plan.compile else forward
+        if plan.until is not None:
+            self.total = self.used + max(plan.until - self.clock.elapsed, 1.0)
+        start, saved = time.perf_counter(), time.perf_counter()
+        used_before, step_before = self.used, self.step
+        metrics: Metrics = {}
+        while self.used < self.total and (plan.max_steps is None or self.step < plan.max_steps):
+            metrics = self._update(loss(forward), rate_at(plan, self.step, self.used / self.total))
+            self.used = used_before + time.perf_counter() - start
+            if self.step % plan.log_every == 0:
+                self._report(metrics, (self.step - step_before) / (self.used - used_before))
+            if self.clock.call_is_over and self.state_file is not None:
+                self._save()
+                raise Paused(plan.name)
+            if self.state_file is not None and time.perf_counter() - saved > plan.save_every_seconds:
+                self._save()
+                saved = time.perf_counter()
+        self._report(metrics, self.step / max(self.used, 1e-9))
+        if self.state_file is not None:
+            self._save()
+        self.clock.stages[plan.name] = {"steps": self.step, "seconds": self.used, "batch_size": plan.batch_size}
+        return self.average.eval()
+
+    def _compiled(self, forward: Callable[..., object], loss: Callable[..., Loss]) -> Callable[..., object]:
+        """Compile ``forward`` by taking real steps with it, outside the stage's time; else run it as it is."""
+        began = time.perf_counter()
+        fast = torch.compile(forward, dynamic=False)
+        try:
+            for _ in range(COMPILE_STEPS):
+                self._update(loss(fast), rate_at(self.plan, self.step, self.used / self.total))
+            _wait()
+        except Exception as error:  # the compiler's failures have no common class; eager is always right
+            self.clock.log(f"{self.plan.name}: not compiled, {type(error).__name__}: {str(error)[:500]}")
+            self.optimizer.zero_grad(set_to_none=True)
+            return forward
+        self.clock.log(f"{self.plan.name}: compiled in {time.perf_counter() - began:.1f} s")
+        return fast
+
+    def _update(self, judged: Loss, rate: float) -> Metrics:
+        """One optimizer step; a gradient that is not finite leaves the weights as they are."""
+        loss, metrics = judged
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.found_inf = (~torch.isfinite(norm)).float()  # read by the fused step, on the GPU
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        if self.plan.ema:
+            decay = min(0.9995, (1 + self.step) / (10 + self.step))
+            with torch.no_grad():
+                torch._foreach_lerp_(self.averages, self.sources, 1 - decay)
+        return {"loss": loss.detach(), **metrics}
+
+    def _report(self, metrics: Metrics, steps_per_second: float) -> None:
+        values = " ".join(f"{name} {value.item():.4f}" for name, value in metrics.items())
+        speed = f"{steps_per_second:.2f} steps/s, {steps_per_second * self.plan.batch_size:.0f} images/s"
+        self.clock.log(f"{self.plan.name} step {self.step} ({self.used:.0f}/{self.total:.0f} s): {values}; {speed}")
+
+    def _save(self) -> None:
+        assert self.state_file is not None
+        tensors = {"progress": torch.tensor([self.step, self.used], dtype=torch.float64)}
+        tensors |= {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+        save_tensors(tensors, self.state_file)
+
+    def _load(self) -> None:
+        assert self.state_file is not None
+        tensors = load_file(self.state_file)
+        self.model.load_state_dict(_under("model.", tensors))
+        self.average.load_state_dict(_under("average.", tensors))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under("optimizer.", tensors).items():
+            index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for parameter, values in self.optimizer.state.items():  # the fused step wants the weights' memory order
+            for key in ("exp_avg", "exp_avg_sq"):
+                values[key] = torch.empty_like(parameter).copy_(values[key])
+        self.step, self.used = int(tensors["progress"][0]), float(tensors["progress"][1])
+        self.clock.log(f"{self.plan.name}: goes on at step {self.step}, {self.used:.0f} s used")
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write safetensors whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".partial")
+    save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, beside)
+    beside.replace(path)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,272 @@
+"""The command line: parse, call the public API, print; nothing else."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import portrayal
+
+app = typer.Typer(
+    name="portrayal",
+    help="A person in ten to twenty photos → tuned Stable Diffusion weights, a verdict on LoRA rank, pictures, a report.",
+    epilog="Exit codes: 0 done · 1 a fault of ours · 2 usage · 3 this machine · 4 photos · 5 weights · 6 memory · "
+    "7 training diverged · 130 interrupted (the same command goes on).",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+EXPECTED_OS_ERRORS = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.EIO}
+
+Photos = Annotated[Path, typer.Argument(help="Folder of ten to twenty photos of one person.", show_default=False)]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
+BaseFlag = Annotated[
+    str | None,
+    typer.Option("--base", help="pocket, sd15, a hub id, a diffusers folder or a .safetensors file.", show_default="chosen by machine"),
+]
+ClassFlag = Annotated[
+    str | None, typer.Option("--class", metavar="NOUN", help="What the subject is: woman, man, dog, …", show_default="person")
+]
+OutFlag = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/NAME OF THE PHOTOS")]
+RecipeFlag = Annotated[
+    str | None,
+    typer.Option("--recipe", help="Settings to start from: a shipped recipe or a TOML file.", show_default="chosen by base and GPU"),
+]
+SetFlag = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; may be repeated.")
+]
+ConsentFlag = Annotated[
+    bool | None, typer.Option("--consent", help="The subject agreed to this (or is drawn, or an animal).", show_default="asked once")
+]
+DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print the settled plan and stop.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on standard output; progress on standard error.")]
+ModelFlag = Annotated[
+    list[str] | None, typer.Option("--model", metavar="NAME", help="unet, lora-64, …; may be repeated.", show_default="all")
+]
+
+
+@app.command()
+def run(
+    photos: Photos,
+    base: BaseFlag = None,
+    class_noun: ClassFlag = None,
+    out: OutFlag = None,
+    recipe: RecipeFlag = None,
+    settings: SetFlag = None,
+    consent: ConsentFlag = None,
+    dry_run: DryRunFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Do the whole job: prepare, train, paint, judge, report. The same command again goes on where it stopped.
+
+    Examples:
+
+    portrayal run photos/ann --class woman
+
+    portrayal run photos/rex --class dog --base sd15 --recipe sd15-24gb
+
+    portrayal run photos/ann --set study.ranks=[8,16] --set seed=7 --dry-run
+    """
+    with outcome("run", as_json) as result:
+        plan = portrayal.make_plan(recipe, overrides(base, class_noun, settings))
+        if dry_run:
+            show_plan(plan, result, as_json)
+            return
+        agreed = ask_consent(consent, as_json)
+        with progress_lines(plan) as progress:
+            finished = portrayal.portray(photos, plan.config, folder_for(photos, out), consent=agreed, progress=progress)
+        show_scores(finished, result, as_json)
+
+
+@app.command()
+def prepare(
+    photos: Photos,
+    base: BaseFlag = None,
+    class_noun: ClassFlag = None,
+    out: OutFlag = None,
+    recipe: RecipeFlag = None,
+    settings: SetFlag = None,
+    consent: ConsentFlag = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Start a run: upright square pictures, captions, held-out photos, and what was found."""
+    with outcome("prepare", as_json) as result:
+        plan = portrayal.make_plan(recipe, overrides(base, class_noun, settings))
+        agreed = ask_consent(consent, as_json)
+        with progress_lines(plan) as progress:
+            started = portrayal.prepare(photos, plan.config, folder_for(photos, out), consent=agreed, progress=progress)
+        say(result, as_json, run=str(started.folder), next=f"portrayal train {started.folder}")
+
+
+@app.command()
+def train(folder: RunFolder, model: ModelFlag = None, as_json: JsonFlag = False) -> None:
+    """Train the models of a run that are not trained yet."""
+    with outcome("train", as_json) as result:
+        opened = portrayal.Run.open(folder)
+        with progress_lines() as progress:
+            portrayal.train(opened, model or (), progress=progress)
+        say(result, as_json, run=str(folder), next=f"portrayal generate {folder}")
+
+
+@app.command()
+def generate(
+    folder: RunFolder,
+    model: ModelFlag = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option("--prompt", help="Paint this instead of the scenes; {subject} is the person.", show_default=False)
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=1, help="Pictures of each prompt.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the first picture.")] = 0,
+    control: Annotated[
+        Path | None, typer.Option("--control", help="Picture whose outline to keep (ControlNet canny).", show_default=False)
+    ] = None,
+    settings: SetFlag = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Paint the run's scenes, or anything else with its models."""
+    with outcome("generate", as_json) as result:
+        opened = portrayal.Run.open(folder)
+        with progress_lines() as progress:
+            if prompt is None:
+                portrayal.generate(opened, model or (), progress=progress)
+                say(result, as_json, pictures=str(folder / "images"), next=f"portrayal evaluate {folder}")
+                return
+            painted = portrayal.paint(
+                opened, prompt, model or (), count=count, seed=seed, control=control, overrides=settings or (), progress=progress
+            )
+        say(result, as_json, pictures=[str(path) for path in painted])
+
+
+@app.command()
+def evaluate(folder: RunFolder, as_json: JsonFlag = False) -> None:
+    """Judge the models of a run: held-out loss, identity, prompt, colour, and the verdict."""
+    with outcome("evaluate", as_json) as result:
+        opened = portrayal.Run.open(folder)
+        with progress_lines() as progress:
+            portrayal.evaluate(opened, progress=progress)
+        show_scores(opened, result, as_json)
+
+
+@app.command()
+def report(folder: RunFolder, as_json: JsonFlag = False) -> None:
+    """Write the report of a run: one HTML file, and Markdown with pictures."""
+    with outcome("report", as_json) as result:
+        opened = portrayal.Run.open(folder)
+        with progress_lines() as progress:
+            page = portrayal.report(opened, progress=progress)
+        say(result, as_json, report=str(page))
+
+
+def overrides(base: str | None, class_noun: str | None, settings: list[str] | None) -> list[str]:
+    """The flags as settings, before those of --set."""
+    flags = {"base.name": base, "subject.class_noun": class_noun}
+    return [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None] + (settings or [])
+
+
+def folder_for(photos: Path, out: Path | None) -> Path:
+    """Where a run goes when nobody said."""
+    return out or Path("runs") / (photos.resolve().name or "run")
+
+
+def ask_consent(consent: bool | None, as_json: bool) -> bool | None:
+    """Ask once, of a person at a terminal, whether the subject agreed."""
+    if consent is not None or as_json or not sys.stdin.isatty():
+        return consent
+    return typer.confirm("These are photos of somebody. Did they agree to this (or are they drawn, or an animal)?", abort=True)
+
+
+@contextmanager
+def outcome(command: str, as_json: bool) -> Iterator[dict[str, Any]]:
+    """Collect what a command has to say; on an error, say cause and remedy and leave with its exit code."""
+    result: dict[str, Any] = {"schema": 1, "ok": True, "command": command}
+    try:
+        yield result
+        if as_json:
+            typer.echo(json.dumps(result))
+    except portrayal.PortrayalError as error:
+        fail(result, as_json, error.exit_code, error.cause, error.remedy)
+    except KeyboardInterrupt:
+        fail(result, as_json, 130, "Interrupted; what was finished is kept.", "The same command goes on.")
+    except OSError as error:
+        if error.errno not in EXPECTED_OS_ERRORS:
+            raise
+        cause = f"{error.filename or 'The disk'}: {error.strerror}."
+        fail(result, as_json, 3, cause, "Free some space or choose another folder with --out, then run the same command again.")
+
+
+def fail(result: dict[str, Any], as_json: bool, code: int, cause: str, remedy: str) -> NoReturn:
+    """Say what went wrong and leave."""
+    if as_json:
+        typer.echo(json.dumps(result | {"ok": False, "error": {"code": code, "message": cause, "fix": remedy}}))
+    typer.secho(f"✗ {cause}", fg="red", err=True)
+    if remedy:
+        typer.echo(f"  {remedy}", err=True)
+    if os.environ.get("PORTRAYAL_TRACEBACK"):
+        traceback.print_exc()
+    raise typer.Exit(code)
+
+
+def say(result: dict[str, Any], as_json: bool, **values: Any) -> None:
+    """Add to the JSON, or print line by line."""
+    result.update(values)
+    if not as_json:
+        for key, value in values.items():
+            for line in value if isinstance(value, list) else [value]:
+                typer.echo(f"{key:>9}  {line}")
+
+
+@contextmanager
+def progress_lines(plan: portrayal.Plan | None = None) -> Iterator[Any]:
+    """One line for each stage, with rate and time left, on standard error."""
+    from portrayal.progress import ProgressLines
+
+    with ProgressLines() as lines:
+        if plan is not None:
+            lines.print(f"base [bold]{plan.source.name}[/] on {plan.device}: {plan.source.reason}")
+            lines.print(f"recipe [bold]{plan.config.recipe or 'none'}[/]")
+        yield lines.show
+
+
+def show_plan(plan: portrayal.Plan, result: dict[str, Any], as_json: bool) -> None:
+    """Print what would be done."""
+    described = plan.as_json()
+    result["plan"] = described
+    if as_json:
+        return
+    typer.echo(f"# base {plan.source.name} on {plan.device}: {plan.source.reason}")
+    steps = ", ".join(f"{name} ({count} steps)" for name, count in described["models"].items())
+    typer.echo(f"# trains {steps}; paints {plan.num_pictures} pictures; needs {plan.disk_gib:.1f} GiB of disk")
+    typer.echo(plan.config.to_toml())
+
+
+def show_scores(finished: portrayal.Run, result: dict[str, Any], as_json: bool) -> None:
+    """Print the small table, the conclusion in a sentence, and where things are."""
+    from portrayal.progress import print_scores
+
+    scores = json.loads((finished.folder / "scores.json").read_text(encoding="utf-8"))
+    paths = {"models": str(finished.folder / "models")}
+    if (finished.folder / "report.html").is_file():
+        paths["report"] = str(finished.folder / "report.html")
+    result.update(run=str(finished.folder), scores=scores, **paths)
+    if not as_json:
+        print_scores(scores, paths)
+
+
+def main() -> None:
+    """Entry point; no traceback for a mistake that is not ours."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    app()

@@ -1,0 +1,482 @@
+"""The whole config tree: frozen sections, unknown keys refused with the nearest name, a docstring under each field.
+
+Read from a TOML recipe, changed by ``section.key=value``; the docstrings become ``--help``, the JSON schema and
+the labels of the web form.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import tomli_w
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from portrayal.errors import UsageError
+
+ORIGINAL_SCENES = {
+    "street": "a photo of {subject} on the street",
+    "football": "a photo of {subject} on a football field",
+    "kitchen": "a photo of {subject} in the kitchen",
+    "office": "a photo of {subject} in the office",
+    "forest": "a photo of {subject} in the forest",
+}
+
+ATTENTION_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+FEED_FORWARD_TARGETS = ("ff.net.0.proj", "ff.net.2")
+TEXT_ENCODER_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Precision = Annotated[
+    Literal["auto", "no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value == "fp32" else value)
+]
+LearningRateSchedule = Literal[
+    "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
+]
+
+
+class Section(BaseModel):
+    """A part of the config: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class SubjectConfig(Section):
+    """Who is in the photos, and the words that call them up."""
+
+    instance_token: str = Field("sks", min_length=1)
+    """A rare word that comes to mean the subject."""
+
+    class_noun: str = Field("person", min_length=1)
+    """What the subject is: `woman`, `man`, `person`, `dog`. The class is what prior preservation protects."""
+
+    instance_prompt: str = "a photo of {token} {noun}"
+    """Caption of a photo that has no `.txt` beside it; `{token}` and `{noun}` are filled in."""
+
+    class_prompt: str = "a photo of a {noun}"
+    """Prompt of the class images for prior preservation; `{noun}` is filled in."""
+
+    @property
+    def subject(self) -> str:
+        """The words that name the subject in a prompt, such as `sks woman`."""
+        return f"{self.instance_token} {self.class_noun}"
+
+    @property
+    def filled_instance_prompt(self) -> str:
+        """The instance prompt with its placeholders filled in."""
+        return self.instance_prompt.replace("{token}", self.instance_token).replace("{noun}", self.class_noun)
+
+    @property
+    def filled_class_prompt(self) -> str:
+        """The class prompt with its placeholder filled in."""
+        return self.class_prompt.replace("{noun}", self.class_noun)
+
+
+class BaseConfig(Section):
+    """The text-to-image model that is tuned."""
+
+    name: str = "auto"
+    """`pocket` (embedded), `sd15`, a hub id, a diffusers folder or a `.safetensors` file. `auto` chooses."""
+
+    revision: str | None = None
+    """Commit, branch or tag of a hub id; nothing means its default branch."""
+
+    config: str | None = None
+    """Diffusers folder or hub id whose configs and tokenizer a `.safetensors` file is read with (SD 1.5's)."""
+
+    resolution: PositiveInt | None = None
+    """Side of the training pictures in pixels, a multiple of 8; nothing means the base's own."""
+
+    @field_validator("resolution")
+    @classmethod
+    def _multiple_of_eight(cls, value: int | None) -> int | None:
+        if value is not None and value % 8:
+            raise ValueError(f"must be a multiple of 8, such as {max(8, value // 8 * 8)}")
+        return value
+
+
+class PrepareConfig(Section):
+    """How photos become training pictures."""
+
+    num_heldout: PositiveInt | None = None
+    """Photos kept out of training to judge by; nothing means a fifth of them, four at most."""
+
+    min_photos: int = Field(3, ge=3)
+    """Fewer usable photos than this stop the run."""
+
+
+class UnetMethod(Section):
+    """Train every weight of the UNet (DreamBooth, Ruiz et al. 2023, arXiv:2208.12242)."""
+
+    kind: Literal["unet"] = "unet"
+
+    learning_rate: PositiveFloat = 2e-6
+    """Step size of the UNet's weights."""
+
+    max_train_steps: PositiveInt = 800
+    """Optimizer updates."""
+
+    train_text_encoder: bool = False
+    """Tune the text encoder together with the UNet."""
+
+    text_encoder_learning_rate: PositiveFloat | None = None
+    """Step size of the text encoder; nothing means the UNet's."""
+
+
+class LoraMethod(Section):
+    """Train low-rank adapters on a frozen UNet (Hu et al. 2021, arXiv:2106.09685)."""
+
+    kind: Literal["lora"] = "lora"
+
+    rank: PositiveInt = 64
+    """Rank `r` of each update `ΔW = scale·B·A`."""
+
+    alpha: PositiveFloat | None = None
+    """Numerator of the scale `alpha/rank`. Nothing keeps the scale 1 at every rank, so that ranks compare fairly."""
+
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Chance that an input of an adapter is dropped in training."""
+
+    target_modules: tuple[str, ...] = Field(ATTENTION_TARGETS + FEED_FORWARD_TARGETS, min_length=1)
+    """Ends of the names of the UNet's layers that get an adapter; each must match at least one layer."""
+
+    learning_rate: PositiveFloat = 1e-4
+    """Step size of the adapters."""
+
+    max_train_steps: PositiveInt = 800
+    """Optimizer updates."""
+
+    train_text_encoder: bool = False
+    """Give the text encoder's attention layers adapters too."""
+
+    text_encoder_learning_rate: PositiveFloat | None = None
+    """Step size of the text encoder's adapters; nothing means the UNet's."""
+
+
+Method = UnetMethod | LoraMethod
+
+
+class MethodConfig(Section):
+    """What is trained: the settings of each method."""
+
+    unet: UnetMethod = UnetMethod()
+    """The full UNet."""
+
+    lora: LoraMethod = LoraMethod()
+    """The LoRAs; a study gives each its own rank."""
+
+
+class StudyConfig(Section):
+    """Which models are trained and compared."""
+
+    full_unet: bool = True
+    """Train the full UNet."""
+
+    ranks: tuple[PositiveInt, ...] = (32, 64, 128)
+    """Train one LoRA at each of these ranks."""
+
+    @field_validator("ranks")
+    @classmethod
+    def _distinct(cls, ranks: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(ranks)) != len(ranks):
+            raise ValueError("each rank may stand here once")
+        return ranks
+
+
+class OptimizerConfig(Section):
+    """The optimizer, from torch or a kept library."""
+
+    name: Literal["adamw", "adamw8bit", "prodigy", "adafactor"] = "adamw"
+    """`adamw` (torch), `adamw8bit` (bitsandbytes), `prodigy` (prodigyopt; learning rates near 1), `adafactor`."""
+
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """Decay of the running means of gradient and squared gradient."""
+
+    weight_decay: NonNegativeFloat = 0.01
+    """Decoupled weight decay."""
+
+    eps: PositiveFloat = 1e-8
+    """Added to the denominator."""
+
+
+class TrainingConfig(Section):
+    """The training loop: the same for every method."""
+
+    train_batch_size: PositiveInt = 1
+    """Photos in one forward pass; with prior preservation as many class images ride along."""
+
+    gradient_accumulation_steps: PositiveInt = 1
+    """Forward passes in one step."""
+
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+    mixed_precision: Precision = "auto"
+    """`no` (or `fp32`), `fp16`, `bf16`; `auto` is bf16 where the GPU has it, fp16 on older ones, `no` on the CPU."""
+
+    prior_loss_weight: NonNegativeFloat = 1.0
+    """Weight of the class images' loss against the photos'; 0 turns prior preservation off."""
+
+    num_class_images: PositiveInt = 200
+    """Class images the base paints once, kept for later runs."""
+
+    lr_scheduler: LearningRateSchedule = "constant"
+    """How the learning rate moves over the steps."""
+
+    lr_warmup_steps: NonNegativeInt = 0
+    """Steps over which the learning rate rises from 0."""
+
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients longer than this are scaled down to it."""
+
+    snr_gamma: PositiveFloat | None = None
+    """Min-SNR weighting of the loss (Hang et al. 2023, arXiv:2303.09556); 5 is usual, nothing is off."""
+
+    noise_offset: NonNegativeFloat = 0.0
+    """Strength of a constant added to each channel's noise, which widens the range of brightness."""
+
+    checkpointing_steps: NonNegativeInt = 250
+    """Steps between checkpoints for resuming; 0 keeps none."""
+
+    save_precision: Literal["fp16", "bf16", "fp32"] = "fp16"
+    """Number format of the saved weights."""
+
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Trackers besides the run's own files; each needs its package."""
+
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """The optimizer."""
+
+
+class GenerationConfig(Section):
+    """How pictures are painted."""
+
+    scenes: dict[str, str] = ORIGINAL_SCENES
+    """Name and prompt of each scene; `{subject}` is where the person goes."""
+
+    num_images_per_scene: PositiveInt = 4
+    """Pictures of each scene by each model, at the same seeds."""
+
+    num_inference_steps: PositiveInt = 25
+    """Denoising steps (DPM-Solver++ 2M, Lu et al. 2022, arXiv:2211.01095)."""
+
+    guidance_scale: NonNegativeFloat = 7.5
+    """Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598); 1 or less is none."""
+
+    negative_prompt: str = ""
+    """What the pictures should not show."""
+
+    batch_size: PositiveInt = 4
+    """Pictures painted at once."""
+
+    @field_validator("scenes")
+    @classmethod
+    def _scenes_are_named(cls, scenes: dict[str, str]) -> dict[str, str]:
+        for name, prompt in scenes.items():
+            if not name.isidentifier():
+                raise ValueError(f"{name!r} names a folder: use letters, digits and _ only")
+            if "{subject}" not in prompt:
+                raise ValueError(f"the prompt of {name!r} lacks {{subject}}, the place of the person")
+        return scenes
+
+
+class ControlConfig(Section):
+    """Pictures whose outline is given by a reference picture (ControlNet, Zhang et al. 2023, arXiv:2302.05543)."""
+
+    enabled: bool = True
+    """Paint them."""
+
+    reference: Path | None = None
+    """The reference picture; nothing means a picture of the class, painted by the base."""
+
+    controlnet: str = "auto"
+    """Hub id or folder of a canny ControlNet; `auto` is the base's own."""
+
+    prompt: str = "a photo of {subject}"
+    """Prompt of these pictures."""
+
+    num_images: PositiveInt = 4
+    """Pictures by each model."""
+
+    controlnet_conditioning_scale: NonNegativeFloat = 1.0
+    """Strength of the outline."""
+
+    low_threshold: int = Field(100, ge=0, le=255)
+    """Canny's lower threshold."""
+
+    high_threshold: int = Field(200, ge=0, le=255)
+    """Canny's upper threshold."""
+
+
+class EvaluationConfig(Section):
+    """How models are judged, all on the same random numbers."""
+
+    num_timesteps: int = Field(20, ge=2, le=1000)
+    """Strata of the timestep range; each held-out photo is read once or more in each."""
+
+    num_noises: PositiveInt = 2
+    """Noise draws in each stratum, in antithetic pairs."""
+
+    margin_heldout_loss: PositiveFloat = 0.001
+    """Held-out losses closer than this fraction count as equal."""
+
+    margin_identity: PositiveFloat = 0.02
+    """Identity cosines closer than this count as equal."""
+
+    margin_prompt: PositiveFloat = 0.005
+    """Prompt cosines closer than this count as equal."""
+
+
+class Config(Section):
+    """Everything a run is a function of, besides the photos."""
+
+    recipe: str = ""
+    """The recipe these settings started from."""
+
+    seed: NonNegativeInt = 0
+    """Seed of every random number of the run."""
+
+    subject: SubjectConfig = SubjectConfig()
+    base: BaseConfig = BaseConfig()
+    prepare: PrepareConfig = PrepareConfig()
+    method: MethodConfig = MethodConfig()
+    study: StudyConfig = StudyConfig()
+    training: TrainingConfig = TrainingConfig()
+    generation: GenerationConfig = GenerationConfig()
+    control: ControlConfig = ControlConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Config:
+        if not self.study.full_unet and not self.study.ranks:
+            raise ValueError("study: nothing to train; set full_unet or give ranks")
+        return self
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """The models of the study by name, in the order they are trained."""
+        loras = {f"lora-{rank}": self.method.lora.model_copy(update={"rank": rank}) for rank in self.study.ranks}
+        return ({"unet": self.method.unet} if self.study.full_unet else {}) | loras
+
+    def to_toml(self) -> str:
+        """The config as TOML; what is not set is left out."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def recipe_folder() -> Path:
+    """Where the recipes lie: in the installed package, or at the top of a checkout."""
+    packaged = Path(__file__).parent / "recipes"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in recipe_folder().glob("*.toml"))
+
+
+def load_config(recipe: str | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Read a recipe and change single settings.
+
+    Args:
+        recipe: Name of a shipped recipe, path of a TOML file, or nothing for the defaults.
+        overrides: `section.key=value` texts; the value is read as TOML, or taken as a string.
+
+    Raises:
+        UsageError: If there is no such recipe, or a key or value cannot be meant.
+    """
+    values: dict[str, Any] = read_recipe(recipe) if recipe else {}
+    if recipe:
+        values.setdefault("recipe", recipe)
+    for text in overrides:
+        set_value(values, text)
+    return validate(values)
+
+
+def read_recipe(recipe: str) -> dict[str, Any]:
+    """The raw values of a recipe, by shipped name or by path."""
+    shipped = recipe_folder() / f"{recipe}.toml"
+    path = shipped if shipped.is_file() else Path(recipe)
+    if not path.is_file():
+        raise UsageError(f"There is no recipe {recipe!r}.", nearest(recipe, recipe_names()) or known(recipe_names()))
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}.", "Mend that line and try again.") from error
+
+
+def set_value(values: dict[str, Any], text: str) -> None:
+    """Apply one `section.key=value` to nested values, in place."""
+    key, equals, raw = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set {text!r} is not of the form section.key=value.", "For example: --set seed=7")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"--set {text!r}: {section} is a value, not a section.")
+        values = inner
+    values[last] = parse_value(raw.strip())
+
+
+def parse_value(raw: str) -> Any:
+    """A TOML value, or the text itself when it is none."""
+    try:
+        return tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return raw
+
+
+def validate(values: Mapping[str, Any]) -> Config:
+    """Build the config, or say for each wrong key or value what is wrong with it."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [explain(dict(problem)) for problem in error.errors()]
+        raise UsageError("\n".join(lines), "See `portrayal run --help` and the recipes for what can be set.") from error
+
+
+def explain(problem: Mapping[str, Any]) -> str:
+    """One line for one problem that pydantic found: the key's path, what is wrong, the nearest name."""
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        *sections, key = (str(part) for part in problem["loc"])
+        section = section_at(sections)
+        return f"{path}: unknown key; {nearest(key, section.model_fields) or known(section.model_fields)}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{path}: {message} (got {problem['input']!r})" if path else message
+
+
+def section_at(path: Iterable[str]) -> type[Section]:
+    """The section class at a path of keys."""
+    section: type[Section] = Config
+    for key in path:
+        annotation = section.model_fields[key].annotation if key in section.model_fields else None
+        candidates = [annotation, *get_args(annotation)]
+        section = next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), section)
+    return section
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`did you mean X?` for the closest of the names, or nothing."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def known(names: Iterable[str]) -> str:
+    """The names that exist."""
+    return f"known: {', '.join(names)}"

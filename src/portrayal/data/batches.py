@@ -1,0 +1,91 @@
+"""Batches as a function of (seed, position): what is trained on at a step does not depend on how it was reached.
+
+Shapes: B pictures, C latent channels, H and W latent size, L prompt tokens, D text features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from portrayal.data.encode import EncodedDataset
+from portrayal.randomness import generator_for
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass reads.
+
+    Attributes:
+        ids: Ids of the pictures, photos first, class images after them.
+        latents: Drawn from the latent distributions and scaled, shape `(B, C, H, W)`.
+        input_ids: Token ids of the captions, shape `(B, L)`.
+        prompt_embeds: Features of the captions, shape `(B, L, D)`.
+        weights: Share of each picture's loss in the loss of the batch, shape `(B,)`: `1/n` for each of the `n` photos,
+            `prior_loss_weight/n` for each class image.
+        num_photos: How many of the pictures are photos.
+    """
+
+    ids: tuple[str, ...]
+    latents: Tensor
+    input_ids: Tensor
+    prompt_embeds: Tensor
+    weights: Tensor
+    num_photos: int
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device."""
+        tensors = (self.latents, self.input_ids, self.prompt_embeds, self.weights)
+        return Batch(self.ids, *(tensor.to(device) for tensor in tensors), num_photos=self.num_photos)
+
+
+@dataclass(frozen=True)
+class BatchSource:
+    """Photos, and the class images that ride along.
+
+    Attributes:
+        photos: The training photos.
+        class_images: Class images for prior preservation, or nothing.
+        size: Photos in a batch; as many class images are added.
+        prior_loss_weight: Weight of a class image's loss against a photo's.
+        scaling_factor: The VAE's factor from latents to the UNet's input.
+        seed: The run's seed.
+    """
+
+    photos: EncodedDataset
+    class_images: EncodedDataset | None
+    size: int
+    prior_loss_weight: float
+    scaling_factor: float
+    seed: int
+
+    def at(self, position: int, rank: int = 0) -> Batch:
+        """The batch at a position: position `p` of a training is its `p`-th forward pass, counted from 0."""
+        rows = [(self.photos, index, 1.0) for index in self.indices(self.photos, "photos", position, rank)]
+        if self.class_images is not None:
+            weight = self.prior_loss_weight
+            chosen = self.indices(self.class_images, "class_images", position, rank)
+            rows += [(self.class_images, index, weight) for index in chosen]
+        mean = torch.stack([data.mean[index] for data, index, _ in rows])
+        std = torch.stack([data.std[index] for data, index, _ in rows])
+        generator = generator_for(self.seed, "train.latents", rank, position)
+        latents = mean + std * torch.randn(mean.shape, generator=generator)
+        return Batch(
+            ids=tuple(data.ids[index] for data, index, _ in rows),
+            latents=latents * self.scaling_factor,
+            input_ids=torch.stack([data.input_ids[index] for data, index, _ in rows]),
+            prompt_embeds=torch.stack([data.prompt_embeds[index] for data, index, _ in rows]),
+            weights=torch.tensor([weight / self.size for _, _, weight in rows]),
+            num_photos=self.size,
+        )
+
+    def indices(self, data: EncodedDataset, name: str, position: int, rank: int) -> list[int]:
+        """Which pictures: every epoch is a fresh shuffle, and epochs follow one another without a gap."""
+        chosen = []
+        for place in range(position * self.size, (position + 1) * self.size):
+            epoch, index = divmod(place, len(data))
+            order = torch.randperm(len(data), generator=generator_for(self.seed, f"train.order.{name}", rank, epoch))
+            chosen.append(int(order[index]))
+        return chosen

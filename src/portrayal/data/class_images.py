@@ -1,0 +1,49 @@
+"""Class images for prior preservation: painted once by the base, kept for every later run on the same base."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from portrayal.run import atomic_path
+
+
+def cache_folder() -> Path:
+    """Where files that outlive a run lie: `$PORTRAYAL_CACHE`, or `portrayal` in the user's cache folder."""
+    given = os.environ.get("PORTRAYAL_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(given).expanduser() if given else Path(base) / "portrayal"
+
+
+def ensure_class_images(
+    key: str, count: int, paint: Callable[[Sequence[int]], Iterator[Image.Image]], *, batch_size: int
+) -> list[Image.Image]:
+    """The first `count` class images of a key; missing ones are painted and kept.
+
+    Args:
+        key: Names everything that the pictures depend on.
+        count: How many are wanted.
+        paint: Paints the pictures of the given numbers, in their order.
+        batch_size: Numbers are painted in whole batches, so that a picture never depends on when it was painted.
+    """
+    folder = cache_folder() / "class-images" / key
+    missing = [number for number in range(count) if not readable(folder / f"{number}.png")]
+    batches = sorted({number // batch_size for number in missing})
+    numbers = [batch * batch_size + place for batch in batches for place in range(batch_size)]
+    for number, image in zip(numbers, paint(numbers) if numbers else (), strict=True):
+        with atomic_path(folder / f"{number}.png") as temporary:
+            image.save(temporary, format="PNG")
+    return [Image.open(folder / f"{number}.png").convert("RGB") for number in range(count)]
+
+
+def readable(path: Path) -> bool:
+    """Whether a kept picture is there and whole."""
+    try:
+        with Image.open(path) as image:
+            image.verify()
+    except (OSError, SyntaxError):
+        return False
+    return True

@@ -1,0 +1,96 @@
+"""An EncodedDataset: what the training loop reads of pictures and captions, computed once.
+
+Shapes: N pictures, C latent channels, H and W latent size, L prompt tokens, D text features.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from portrayal.models.base import BaseModel
+
+
+@dataclass(frozen=True)
+class EncodedDataset:
+    """Latent distributions and prompts of pictures.
+
+    Attributes:
+        ids: Id of each picture.
+        mean: Mean of each picture's latent distribution, unscaled, shape `(N, C, H, W)`, fp32, on the CPU.
+        std: Its standard deviation, same shape.
+        input_ids: Token ids of each caption, shape `(N, L)`.
+        prompt_embeds: Features of each caption by the base's text encoder, shape `(N, L, D)`.
+    """
+
+    ids: tuple[str, ...]
+    mean: Tensor
+    std: Tensor
+    input_ids: Tensor
+    prompt_embeds: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def save(self, path: Path) -> None:
+        """Write as one safetensors file."""
+        from safetensors.torch import save_file
+
+        tensors = {name: getattr(self, name).contiguous() for name in ("mean", "std", "input_ids", "prompt_embeds")}
+        save_file(tensors, path, metadata={"ids": json.dumps(self.ids)})
+
+    @classmethod
+    def load(cls, path: Path) -> EncodedDataset:
+        """Read what :meth:`save` wrote."""
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in ("mean", "std", "input_ids", "prompt_embeds")}
+            ids = tuple(json.loads(file.metadata()["ids"]))
+        return cls(ids, **tensors)
+
+
+def encode(base: BaseModel, pictures: Iterable[tuple[str, Image.Image, str]], *, batch_size: int = 8) -> EncodedDataset:
+    """Encode pictures with their ids and captions.
+
+    Args:
+        base: The base whose VAE and text encoder read them.
+        pictures: Id, RGB picture at the training resolution, and caption of each.
+        batch_size: Pictures encoded at once.
+    """
+    rows = list(pictures)
+    moments = [
+        latent_moments(base, [row[1] for row in rows[i : i + batch_size]]) for i in range(0, len(rows), batch_size)
+    ]
+    mean, std = (torch.cat(part) for part in zip(*moments, strict=True))
+    unique = list(dict.fromkeys(row[2] for row in rows))
+    where = torch.tensor([unique.index(row[2]) for row in rows])
+    input_ids = base.input_ids(unique).cpu()
+    prompt_embeds = base.encode_prompts(unique).float().cpu()
+    return EncodedDataset(tuple(row[0] for row in rows), mean, std, input_ids[where], prompt_embeds[where])
+
+
+@torch.no_grad()
+def latent_moments(base: BaseModel, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the latents, each `(N, C, H, W)`; in fp32, where the VAE cannot overflow."""
+    pixels = torch.stack([to_pixels(image) for image in images]).to(base.device)
+    vae = base.vae.float()
+    try:
+        distribution = vae.encode(pixels).latent_dist
+    finally:
+        base.vae.to(base.dtype)
+    return distribution.mean.cpu(), distribution.std.cpu()
+
+
+def to_pixels(image: Image.Image) -> Tensor:
+    """Pixels in [-1, 1], shape `(3, height, width)`."""
+    import numpy as np
+
+    array = np.asarray(image.convert("RGB"), dtype=np.float32)
+    return torch.from_numpy(array).permute(2, 0, 1) / 127.5 - 1

@@ -1,0 +1,91 @@
+"""Held-out loss on fixed timesteps and noise, the same for every model.
+
+Shapes: P photos, T timestep strata, N noise draws, C latent channels, H and W latent size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from portrayal.data.encode import EncodedDataset
+from portrayal.models.base import BaseModel
+from portrayal.randomness import generator_for
+from portrayal.training.loss import Noise, diffusion_loss
+
+GOLDEN_RATIO = 0.6180339887498949
+
+
+@dataclass(frozen=True)
+class HeldoutGrid:
+    """Where the loss is read.
+
+    Attributes:
+        num_timesteps: Strata `T` that the timestep range is cut into.
+        num_noises: Noise draws `N` in each stratum, in antithetic pairs `(e, -e)`.
+        seed: The run's seed; the stage's name keeps these numbers out of training.
+        batch_size: Readings made at once.
+    """
+
+    num_timesteps: int
+    num_noises: int
+    seed: int
+    batch_size: int = 16
+
+    def timesteps(self, photos: int, num_train_timesteps: int) -> NDArray[np.int64]:
+        """One timestep in each stratum, shape `(P, T, N)`; offsets follow a low-discrepancy sequence over readings."""
+        reading = np.arange(photos * self.num_noises).reshape(photos, 1, self.num_noises)
+        start = torch.rand((), generator=generator_for(self.seed, "heldout.timesteps")).item()
+        offset = (start + reading * GOLDEN_RATIO) % 1.0
+        stratum = np.arange(self.num_timesteps).reshape(1, -1, 1)
+        timesteps = (stratum + offset) / self.num_timesteps * num_train_timesteps
+        return np.clip(timesteps.astype(np.int64), 0, num_train_timesteps - 1)
+
+    def noise(self, photo: int, shape: tuple[int, ...]) -> Tensor:
+        """Noise of one photo, shape `(N, C, H, W)`: every odd draw is the one before it, negated."""
+        generator = generator_for(self.seed, "heldout.noise", step=photo)
+        drawn = torch.randn(((self.num_noises + 1) // 2, *shape), generator=generator)
+        return torch.stack([drawn, -drawn], dim=1).flatten(0, 1)[: self.num_noises]
+
+
+@torch.no_grad()
+def heldout_losses(
+    base: BaseModel, data: EncodedDataset, grid: HeldoutGrid, progress: Callable[[int, int], None] | None = None
+) -> NDArray[np.float64]:
+    """Unweighted denoising loss of whatever is in place on the base, shape `(P, T, N)`.
+
+    Latents are the means of their distributions, so that the model's error is all that is left to vary.
+
+    Args:
+        base: The base, tuned or not.
+        data: The held-out photos.
+        grid: Where to read.
+        progress: Called with (readings done, readings in all).
+    """
+    steps = grid.timesteps(len(data), base.noise_scheduler.config.num_train_timesteps)
+    latents = data.mean * base.vae.config.scaling_factor
+    noise = torch.stack([grid.noise(photo, tuple(latents.shape[1:])) for photo in range(len(data))])
+    embeds = base.text_encoder(data.input_ids.to(base.device))[0]
+    cells = [(p, t, n) for p in range(len(data)) for t in range(grid.num_timesteps) for n in range(grid.num_noises)]
+    losses = np.zeros(steps.shape)
+    for start in range(0, len(cells), grid.batch_size):
+        chunk = cells[start : start + grid.batch_size]
+        photos = torch.tensor([p for p, _, _ in chunk])
+        drawn = Noise(
+            torch.stack([noise[p, n] for p, _, n in chunk]).to(base.device, base.dtype),
+            torch.tensor([steps[cell] for cell in chunk], device=base.device),
+        )
+        clean = latents[photos].to(base.device, base.dtype)
+        loss = diffusion_loss(
+            base.unet, base.noise_scheduler, clean, embeds[photos.to(base.device)], drawn, snr_gamma=None
+        )
+        for cell, value in zip(chunk, loss.tolist(), strict=True):
+            losses[cell] = value
+        if progress is not None:
+            progress(start + len(chunk), len(cells))
+    return losses

@@ -1,0 +1,217 @@
+"""What is measured, as pure functions of arrays: likeness, obedience to the prompt, edges, held-out loss.
+
+Shapes: G generated pictures, R reference photos, P photos, D embedding features, T timestep strata, N noise draws.
+Colour lives in :mod:`portrayal.evaluation.colour`, intervals in :mod:`portrayal.evaluation.intervals`; both can be
+had from here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from portrayal.evaluation.colour import Colour, colour_statistics
+from portrayal.evaluation.intervals import (
+    Floats,
+    Interval,
+    bootstrap_mean,
+    clustered_bootstrap,
+    two_way_bootstrap,
+)
+
+__all__ = [
+    "Colour",
+    "Interval",
+    "bootstrap_mean",
+    "clustered_bootstrap",
+    "colour_statistics",
+    "cosine_matrix",
+    "edge_f1",
+    "heldout_gain",
+    "log_ratio",
+    "normalised",
+    "prompt_fidelity",
+    "real_fidelity",
+    "subject_fidelity",
+    "two_way_bootstrap",
+]
+
+
+def cosine_matrix(a: ArrayLike, b: ArrayLike) -> Floats:
+    """Cosine of every row of ``a`` ``(A, D)`` to every row of ``b`` ``(B, D)``: shape ``(A, B)``, in [-1, 1].
+
+    Raises:
+        ValueError: If a set is empty, holds a zero or non-finite row, or the sizes ``D`` differ.
+    """
+    unit_a, unit_b = _unit_rows(a), _unit_rows(b)
+    if unit_a.shape[1] != unit_b.shape[1]:
+        raise ValueError(f"embedding sizes differ: {unit_a.shape[1]} and {unit_b.shape[1]}")
+    return np.clip(unit_a @ unit_b.T, -1.0, 1.0)
+
+
+def subject_fidelity(generated: ArrayLike, references: ArrayLike) -> Floats:
+    """Score how much each generated picture looks like the subject.
+
+    Mean cosine to all references: the DINO metric of Ruiz et al. 2023, arXiv:2208.12242, Sec. 4.1, kept per picture
+    so that models can be compared in pairs. Rewards memorisation when used alone: report it beside
+    :func:`prompt_fidelity`, against photos held out of training.
+
+    Args:
+        generated: Image embeddings, shape ``(G, D)``, any scale; L2-normalised here.
+        references: Embeddings of held-out photos from the same encoder, shape ``(R, D)``.
+
+    Returns:
+        Cosines in [-1, 1], no unit, shape ``(G,)``; higher means more alike.
+
+    Raises:
+        ValueError: If a set is empty, holds a zero or non-finite row, or the sizes ``D`` differ.
+    """
+    return np.asarray(cosine_matrix(generated, references).mean(axis=1), dtype=np.float64)
+
+
+def real_fidelity(references: ArrayLike, others: ArrayLike) -> Floats:
+    """Real against real, the level a perfect model would reach: the "Real Images" row of arXiv:2208.12242, Table 1.
+
+    Args:
+        references: Embeddings of the held-out photos, shape ``(R, D)``.
+        others: Embeddings of the training photos of the same person, shape ``(P, D)``; no photo in both.
+
+    Returns:
+        Mean cosine of each held-out photo to the others, in [-1, 1], shape ``(R,)``.
+
+    Raises:
+        ValueError: As :func:`subject_fidelity`.
+    """
+    return subject_fidelity(references, others)
+
+
+def prompt_fidelity(images: ArrayLike, texts: ArrayLike) -> Floats:
+    """Score how well each picture follows its own prompt: CLIP-T of Ruiz et al. 2023, arXiv:2208.12242, Sec. 4.1.
+
+    Args:
+        images: Image embeddings of a joint image-text encoder, shape ``(G, D)``.
+        texts: Embedding of each picture's prompt, shape ``(G, D)``, the rare identifier left out.
+
+    Returns:
+        Cosines in [-1, 1], shape ``(G,)``; higher means more obedient.
+
+    Raises:
+        ValueError: If the shapes differ, nothing is given, or a row is zero or not finite.
+    """
+    unit_images, unit_texts = _unit_rows(images), _unit_rows(texts)
+    if unit_images.shape != unit_texts.shape:
+        raise ValueError(f"one text per picture: shapes {unit_images.shape} and {unit_texts.shape}")
+    return np.asarray(np.clip((unit_images * unit_texts).sum(axis=1), -1.0, 1.0), dtype=np.float64)
+
+
+def normalised(value: float, stranger: float, real: float) -> float | None:
+    """Place a likeness between a stranger (0) and the real person (1): ``(value - stranger) / (real - stranger)``.
+
+    Returns:
+        A fraction without unit, below 0 or above 1 when ``value`` lies outside; ``None`` when the encoder does not
+        hold the person's own photos to be more alike than a stranger's, for then it cannot judge.
+    """
+    gap = real - stranger
+    if not math.isfinite(gap) or gap <= 0:
+        return None
+    fraction = (value - stranger) / gap
+    return fraction if math.isfinite(fraction) else None
+
+
+def edge_f1(result_edges: NDArray[Any], control_edges: NDArray[Any], tolerance: float = 2.0) -> float:
+    """How well the edges of a picture agree with the edges that a ControlNet was given.
+
+    F1 of precision (result edges that lie near a control edge) and recall (control edges that the result has): the
+    boundary measure of Martin, Fowlkes & Malik 2004, doi:10.1109/TPAMI.2004.1273918, with a distance in place of
+    its one-to-one matching.
+
+    Args:
+        result_edges: Edge map of the generated picture, shape ``(H, W)``; anything but 0 is an edge.
+        control_edges: The control image, same shape.
+        tolerance: Greatest Euclidean distance that still counts as agreement, in pixels.
+
+    Returns:
+        F1 in [0, 1]. Two maps without edges agree (1); an empty one against a drawn one does not (0).
+
+    Raises:
+        ValueError: If the shapes differ, are empty or not two-dimensional, or the tolerance is negative.
+    """
+    result, control = np.asarray(result_edges) != 0, np.asarray(control_edges) != 0
+    if result.shape != control.shape or result.ndim != 2 or result.size == 0 or tolerance < 0:
+        raise ValueError(f"expected two equal maps (H, W) and a tolerance >= 0: {result.shape}, {control.shape}")
+    if not result.any() or not control.any():
+        return float(result.any() == control.any())
+    precision = _share_near(result, control, tolerance)
+    recall = _share_near(control, result, tolerance)
+    return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
+
+
+def log_ratio(model_losses: ArrayLike, base_losses: ArrayLike) -> Floats:
+    """Log of model loss over base loss, for each photo and timestep stratum, the noise averaged first.
+
+    Both models must have seen the same photos, timesteps and noise; the base then acts as a control variate and
+    takes out nearly all of the variance, which is the timestep's and the noise's.
+
+    Args:
+        model_losses: Losses of one model, shape ``(P, T, N)``, all above 0.
+        base_losses: Losses of the untouched base on the same cells, same shape.
+
+    Returns:
+        ``log(mean_N model / mean_N base)``, shape ``(P, T)``; below 0 where the model is better.
+
+    Raises:
+        ValueError: If the shapes differ or a loss is not above 0 and finite.
+    """
+    model, base = np.asarray(model_losses, dtype=np.float64), np.asarray(base_losses, dtype=np.float64)
+    if model.shape != base.shape or model.ndim != 3 or model.size == 0:
+        raise ValueError(f"expected two equal shapes (P, T, N), got {model.shape} and {base.shape}")
+    if not (np.isfinite(model).all() and np.isfinite(base).all() and (model > 0).all() and (base > 0).all()):
+        raise ValueError("a loss is not above 0 and finite")
+    return np.asarray(np.log(model.mean(axis=2) / base.mean(axis=2)), dtype=np.float64)
+
+
+def heldout_gain(log_ratios: ArrayLike, *, seed: int, resamples: int = 2000, confidence: float = 0.95) -> Interval:
+    """Fraction by which the loss on held-out photos fell below the base's: ``1 - exp(mean log ratio)``.
+
+    Every timestep stratum weighs the same, so that the large losses of small timesteps do not speak for all.
+
+    Args:
+        log_ratios: From :func:`log_ratio`, shape ``(P, T)``; photos are the units resampled.
+        seed: Seed of the resampling.
+        resamples: Bootstrap resamples.
+        confidence: Level of the interval, between 0 and 1.
+
+    Returns:
+        The gain, without unit, below 1; 0.02 means 2 % less loss, negative means worse than the base.
+
+    Raises:
+        ValueError: If the array is empty, not two-dimensional, or not finite.
+    """
+    ratios = np.asarray(log_ratios, dtype=np.float64)
+    if ratios.ndim != 2 or ratios.size == 0:
+        raise ValueError(f"expected log ratios (P, T), got shape {ratios.shape}")
+    interval = bootstrap_mean(ratios.mean(axis=1), seed=seed, resamples=resamples, confidence=confidence)
+    low = None if interval.high is None else -math.expm1(interval.high)
+    high = None if interval.low is None else -math.expm1(interval.low)
+    return Interval(-math.expm1(interval.mean), low, high)
+
+
+def _unit_rows(embeddings: ArrayLike) -> Floats:
+    rows = np.asarray(embeddings, dtype=np.float64)
+    if rows.ndim != 2 or rows.size == 0 or not np.isfinite(rows).all():
+        raise ValueError(f"expected finite embeddings (n, D), got shape {rows.shape}")
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    if (largest == 0).any():
+        raise ValueError("an embedding is all zeros and has no direction")
+    rows = rows / largest  # first to a safe size: squares of very small numbers vanish
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float64)
+
+
+def _share_near(edges: NDArray[np.bool_], targets: NDArray[np.bool_], tolerance: float) -> float:
+    """Fraction of ``edges`` at most ``tolerance`` pixels away from the nearest of ``targets``."""
+    distance = cv2.distanceTransform((~targets).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return float((distance[edges] <= tolerance).mean())

@@ -1,0 +1,119 @@
+"""The rule that picks a rank, and a side between the full UNet and the LoRA; its words are in ``conclusions``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from portrayal.evaluation.comparisons import Axis, Comparisons, Margins, ModelEvidence
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the rule picked."""
+
+    axis: Axis
+    """What decided: identity, or the held-out loss where identity could not be measured for every tuned model."""
+
+    base: ModelEvidence | None
+    unet: ModelEvidence | None
+    loras: tuple[ModelEvidence, ...]
+    """By rank, smallest first."""
+
+    set_aside: tuple[ModelEvidence, ...]
+    """LoRAs that follow the prompt less than the most obedient one, beyond chance and by more than the margin."""
+
+    leader: ModelEvidence | None
+    """The LoRA with the best mean among those not set aside."""
+
+    tied: tuple[ModelEvidence, ...]
+    """The leader and all that are not distinguishably worse, smallest first."""
+
+    preferred: ModelEvidence | None
+    """Of full UNet and best LoRA the better, or the only one; ``None`` when neither is."""
+
+    trade_off: bool
+    """Whether the one is better on the axis and the other follows the prompt better."""
+
+    beats_base: bool
+    """Whether :attr:`recommended` is distinguishably better than the base; true without a base to compare with."""
+
+    @property
+    def best_lora(self) -> ModelEvidence | None:
+        """The smallest of those that cannot be told from the leader."""
+        return self.tied[0] if self.tied else None
+
+    @property
+    def recommended(self) -> ModelEvidence | None:
+        """The preferred one; without a preference the LoRA, which is the smaller file."""
+        return self.preferred or self.best_lora or self.unet
+
+    @property
+    def winner(self) -> ModelEvidence | None:
+        """The preferred one, if it was also shown to be better than the untouched base."""
+        return self.preferred if self.beats_base else None
+
+
+def choose(evidence: Sequence[ModelEvidence], comparisons: Comparisons, margins: Margins) -> Choice:
+    """Apply the rule of :func:`portrayal.evaluation.verdict.decide`."""
+    base = next((model for model in evidence if model.kind == "base"), None)
+    loras = tuple(sorted((m for m in evidence if m.kind == "lora"), key=lambda m: (m.rank or 0, m.name)))
+    unets = [model for model in evidence if model.kind == "unet"]
+    tuned = [*loras, *unets]
+    axis: Axis = "identity" if tuned and all(m.identity is not None for m in tuned) else "heldout_loss"
+    unet = max(unets, key=lambda m: goodness(m, axis), default=None)
+
+    set_aside = _disobedient(loras, comparisons, margins)
+    eligible = [model for model in loras if model not in set_aside]
+    leader = max(eligible, key=lambda m: goodness(m, axis), default=None)
+    tied = tuple(m for m in eligible if m is leader or not _worse(comparisons, axis, m, leader))
+
+    preferred, trade_off = _side(tied[0] if tied else None, unet, axis, comparisons, margins)
+    recommended = preferred or (tied[0] if tied else unet)
+    against_base = comparisons.find(axis, recommended, base) if recommended else None
+    beats_base = against_base is None or against_base.better == against_base.a
+    return Choice(axis, base, unet, loras, set_aside, leader, tied, preferred, trade_off, beats_base)
+
+
+def goodness(model: ModelEvidence, axis: Axis) -> float:
+    """Mean on an axis, turned so that more is better; lowest of all when not measured."""
+    grid = model.grid(axis)
+    if grid is None:
+        return float("-inf")
+    return -float(grid.mean()) if axis == "heldout_loss" else float(grid.mean())
+
+
+def loses_prompt(comparisons: Comparisons, a: ModelEvidence, b: ModelEvidence, margins: Margins) -> bool:
+    """Whether ``a`` follows the prompt less than ``b`` by more than the margin, the whole interval said so."""
+    found = comparisons.find("prompt", a, b)
+    return found is not None and found.difference.high is not None and found.difference.high < -margins.prompt
+
+
+def _disobedient(
+    loras: tuple[ModelEvidence, ...], comparisons: Comparisons, margins: Margins
+) -> tuple[ModelEvidence, ...]:
+    if not loras or any(model.prompt is None for model in loras):
+        return ()
+    best = max(loras, key=lambda m: goodness(m, "prompt"))
+    return tuple(m for m in loras if m is not best and loses_prompt(comparisons, m, best, margins))
+
+
+def _side(
+    lora: ModelEvidence | None,
+    unet: ModelEvidence | None,
+    axis: Axis,
+    comparisons: Comparisons,
+    margins: Margins,
+) -> tuple[ModelEvidence | None, bool]:
+    """Full UNet or LoRA: the preferred one, and whether each is better at something."""
+    if lora is None or unet is None:
+        return lora or unet, False
+    ahead = int(_worse(comparisons, axis, lora, unet)) - int(_worse(comparisons, axis, unet, lora))
+    obedient = int(loses_prompt(comparisons, lora, unet, margins)) - int(loses_prompt(comparisons, unet, lora, margins))
+    balance = ahead + obedient
+    return (None if balance == 0 else unet if balance > 0 else lora), ahead * obedient < 0
+
+
+def _worse(comparisons: Comparisons, axis: Axis, a: ModelEvidence, b: ModelEvidence | None) -> bool:
+    found = comparisons.find(axis, a, b)
+    return found is not None and found.finds_worse(a.name)

@@ -1,0 +1,1 @@
+"""Bases and the methods that tune them."""

@@ -1,0 +1,176 @@
+"""The base: its parts on one device, and what is asked of them everywhere.
+
+Shapes: B prompts, L prompt tokens, D text features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from portrayal.errors import OutOfMemoryError, UsageError, WeightsError
+from portrayal.models.source import BaseSource
+
+
+@dataclass
+class BaseModel:
+    """A text-to-image model of SD 1.5's classes.
+
+    Attributes:
+        source: Where it came from.
+        vae: `AutoencoderKL`.
+        text_encoder: `CLIPTextModel`.
+        tokenizer: `CLIPTokenizer`.
+        unet: `UNet2DConditionModel`.
+        noise_scheduler: `DDPMScheduler`, the noise schedule it was trained with.
+        device: Where the parts live.
+        dtype: Number format of the frozen parts.
+    """
+
+    source: BaseSource
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+    unet: Any
+    noise_scheduler: Any
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def resolution(self) -> int:
+        """Side in pixels of the pictures it was trained on."""
+        return int(self.unet.config.sample_size) * self.scale_factor
+
+    @property
+    def scale_factor(self) -> int:
+        """Pixels to a latent, along one side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def input_ids(self, prompts: Sequence[str]) -> Tensor:
+        """Token ids, shape `(B, L)`, padded to the model's length.
+
+        Raises:
+            UsageError: If a prompt is longer than the model reads.
+        """
+        check_prompts(self.tokenizer, prompts)
+        length = self.tokenizer.model_max_length
+        tokens = self.tokenizer(list(prompts), padding="max_length", max_length=length, return_tensors="pt")
+        ids: Tensor = tokens.input_ids.to(self.device)
+        return ids
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Prompt embeddings, shape `(B, L, D)`."""
+        embeds: Tensor = self.text_encoder(self.input_ids(prompts))[0]
+        return embeds
+
+
+def check_prompts(tokenizer: Any, prompts: Sequence[str]) -> None:
+    """Refuse prompts that would be cut off, naming the words that would be lost."""
+    limit = int(tokenizer.model_max_length)
+    for prompt in prompts:
+        ids = tokenizer(prompt, truncation=False).input_ids if prompt else []
+        if len(ids) > limit:
+            lost = tokenizer.decode(ids[limit - 1 : -1]).strip()
+            raise UsageError(
+                f"A prompt has {len(ids)} tokens and the model reads {limit}; it would lose: …{lost[:120]!r}",
+                "Shorten it.",
+            )
+
+
+def load_base(source: BaseSource, *, device: torch.device, dtype: torch.dtype) -> BaseModel:
+    """Load a base onto a device, frozen and in evaluation mode.
+
+    Raises:
+        WeightsError: If the weights do not fit their configs.
+        OutOfMemoryError: If the device is too small.
+    """
+    try:
+        parts = file_parts(source, dtype) if source.kind == "file" else folder_parts(source.path, dtype)
+        for name in ("vae", "text_encoder", "unet"):
+            parts[name].to(device).eval().requires_grad_(False)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(f"{source.name} does not fit on {device}.", "Use a smaller base or the CPU.") from error
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise WeightsError(f"{source.name} cannot be loaded: {error}", "The weights may be damaged; get them again.") from error
+    return BaseModel(source=source, device=device, dtype=dtype, **parts)
+
+
+def folder_parts(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """The parts of a diffusers folder."""
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    hush()
+    strict = {"use_safetensors": True, "local_files_only": True}
+    return {
+        "vae": AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=dtype, **strict),
+        "text_encoder": CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=dtype, **strict),
+        "tokenizer": CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True),
+        "unet": UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtype, **strict),
+        "noise_scheduler": DDPMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True),
+    }
+
+
+def hush() -> None:
+    """Silence the libraries' own bars for loading; a load takes a moment and says nothing of the run."""
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def file_parts(source: BaseSource, dtype: torch.dtype) -> dict[str, Any]:
+    """The parts of a single-file checkpoint."""
+    from diffusers import DDPMScheduler, StableDiffusionPipeline
+
+    hush()
+    pipeline = StableDiffusionPipeline.from_single_file(
+        str(source.path), config=str(source.config_folder), local_files_only=True, torch_dtype=dtype, safety_checker=None
+    )
+    parts = {name: getattr(pipeline, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
+    return parts | {"noise_scheduler": DDPMScheduler.from_config(pipeline.scheduler.config)}
+
+
+def pipeline_of(base: BaseModel, controlnet: Any = None) -> Any:
+    """A diffusers pipeline over the base's own parts; nothing is copied."""
+    from diffusers import DPMSolverMultistepScheduler, StableDiffusionControlNetPipeline, StableDiffusionPipeline
+
+    parts = {
+        "vae": base.vae,
+        "text_encoder": base.text_encoder,
+        "tokenizer": base.tokenizer,
+        "unet": base.unet,
+        "scheduler": DPMSolverMultistepScheduler.from_config(base.noise_scheduler.config, algorithm_type="dpmsolver++"),
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
+    if controlnet is None:
+        pipeline = StableDiffusionPipeline(**parts)
+    else:
+        pipeline = StableDiffusionControlNetPipeline(**parts, controlnet=controlnet)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def choose_device() -> torch.device:
+    """The fastest device here: a CUDA GPU, Apple's, or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """What `auto` means on a device: bf16 where the GPU has it, fp16 on older ones, `no` on the CPU."""
+    if precision != "auto":
+        return precision
+    if device.type != "cuda":
+        return "no"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

@@ -1,0 +1,246 @@
+"""What is trained: attach a method to a base, save it, load it again, detach it exactly.
+
+A method is attached by replacing the base's UNet (full UNet) or by putting adapters into it (LoRA). Detaching gives
+back the base bit for bit: the replaced module returns, or the adapters are taken out of layers that never changed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from portrayal.config import TEXT_ENCODER_TARGETS, LoraMethod, Method, UnetMethod, nearest
+from portrayal.errors import UsageError, WeightsError
+from portrayal.models.base import BaseModel, file_parts, folder_parts, pipeline_of
+from portrayal.randomness import generator_for
+
+ADAPTER = "default"
+LORA_FILE = "pytorch_lora_weights.safetensors"
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass
+class Attached:
+    """A method in place on a base.
+
+    Attributes:
+        base: The base; its `unet` and `text_encoder` are the tuned ones until :meth:`detach`.
+        method: What was attached.
+        original: The parts that were replaced, to give back.
+    """
+
+    base: BaseModel
+    method: Method
+    original: dict[str, nn.Module]
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """The trainable weights, by part and name."""
+        parts = {"unet": self.base.unet, "text_encoder": self.base.text_encoder}
+        return {
+            f"{part}.{name}": parameter
+            for part, module in parts.items()
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The trainable weights with their learning rates, one group for each part."""
+        named = self.named_parameters()
+        text_rate = self.method.text_encoder_learning_rate or self.method.learning_rate
+        rates = {"unet": self.method.learning_rate, "text_encoder": text_rate}
+        groups = [
+            {"params": [p for name, p in named.items() if name.startswith(f"{part}.")], "lr": rate}
+            for part, rate in rates.items()
+        ]
+        return [group for group in groups if group["params"]]
+
+    def save(self, folder: Path, precision: str) -> None:
+        """Write safetensors: a diffusers UNet folder, or a LoRA file for diffusers."""
+        if isinstance(self.method, UnetMethod):
+            save_full(self.base, folder, DTYPES[precision], with_text_encoder=self.method.train_text_encoder)
+        else:
+            save_lora(self.base, self.method, folder, DTYPES[precision])
+
+    def detach(self) -> None:
+        """Give the base back as it was."""
+        for part in (self.base.unet, self.base.text_encoder):
+            part.requires_grad_(False)
+        if isinstance(self.method, LoraMethod):
+            pipeline_of(self.base).unload_lora_weights()
+            self.base.unet.disable_gradient_checkpointing()
+        for part_name, module in self.original.items():
+            setattr(self.base, part_name, module.to(self.base.device))
+        self.original.clear()
+
+
+def attach(base: BaseModel, method: Method, *, seed: int) -> Attached:
+    """Attach a method for training: trainable weights in fp32, everything else frozen.
+
+    Raises:
+        UsageError: If a target module matches no layer; nothing has been changed then.
+    """
+    match method:
+        case UnetMethod():
+            return attach_full(base, method)
+        case LoraMethod():
+            return attach_lora(base, method, seed)
+
+
+def attach_full(base: BaseModel, method: UnetMethod) -> Attached:
+    """Replace the UNet (and the text encoder) by trainable fp32 copies read from the base's own files."""
+    source = base.source
+    fresh = file_parts(source, torch.float32) if source.kind == "file" else folder_parts(source.path, torch.float32)
+    names = ["unet", "text_encoder"] if method.train_text_encoder else ["unet"]
+    return replace_parts(base, method, {name: fresh[name] for name in names}, trainable=True)
+
+
+def replace_parts(base: BaseModel, method: Method, parts: dict[str, Any], *, trainable: bool) -> Attached:
+    """Put other modules in the places of the base's; the base's wait on the CPU."""
+    original = {}
+    for name, module in parts.items():
+        original[name] = getattr(base, name).to("cpu")
+        setattr(base, name, module.to(base.device).eval().requires_grad_(trainable))
+    return Attached(base, method, original)
+
+
+def attach_lora(base: BaseModel, method: LoraMethod, seed: int) -> Attached:
+    """Put adapters into the UNet (and the text encoder); `B` starts at zero, so the model starts as the base."""
+    check_targets(base.unet, method.target_modules)
+    base.unet.add_adapter(lora_config(method, method.target_modules), adapter_name=ADAPTER)
+    if method.train_text_encoder:
+        base.text_encoder.add_adapter(lora_config(method, TEXT_ENCODER_TARGETS), adapter_name=ADAPTER)
+    attached = Attached(base, method, {})
+    generator = generator_for(seed, "lora.init")
+    for name, parameter in attached.named_parameters().items():
+        parameter.data = parameter.data.float()
+        if "lora_A" in name:  # Kaiming uniform with a = sqrt(5), as PEFT does, but from our own generator
+            bound = 1 / math.sqrt(parameter[0].numel())
+            drawn = torch.rand(parameter.shape, generator=generator) * 2 * bound - bound
+            parameter.data.copy_(drawn)
+    return attached
+
+
+def lora_config(method: LoraMethod, targets: tuple[str, ...]) -> Any:
+    """PEFT's description of the adapters; no alpha means scale 1 at every rank."""
+    from peft import LoraConfig
+
+    alpha = method.rank if method.alpha is None else method.alpha
+    return LoraConfig(r=method.rank, lora_alpha=alpha, lora_dropout=method.dropout, target_modules=list(targets))
+
+
+def check_targets(unet: nn.Module, targets: tuple[str, ...]) -> None:
+    """Refuse a target that matches no linear or convolutional layer."""
+    layers = [name for name, module in unet.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    for target in targets:
+        if not any(layer == target or layer.endswith(f".{target}") for layer in layers):
+            ends = sorted({".".join(layer.split(".")[-count:]) for layer in layers for count in (1, 2, 3)})
+            raise UsageError(
+                f"method.lora.target_modules: {target!r} matches no layer of the UNet; {nearest(target, ends)}",
+                "Usual ones: to_q, to_k, to_v, to_out.0, ff.net.0.proj, ff.net.2, conv1, conv2.",
+            )
+
+
+def save_full(base: BaseModel, folder: Path, dtype: torch.dtype, *, with_text_encoder: bool) -> None:
+    """Write the UNet (and the text encoder) as diffusers folders, converting one copied tensor at a time."""
+    save_part(base.unet, folder / "unet", dtype)
+    if with_text_encoder:
+        save_part(base.text_encoder, folder / "text_encoder", dtype)
+
+
+def save_part(module: Any, folder: Path, dtype: torch.dtype) -> None:
+    """Write one model in another number format, leaving the model itself as it is."""
+    state = {name: tensor.detach().to("cpu", dtype) for name, tensor in module.state_dict().items()}
+    module.save_pretrained(folder, state_dict=state) if hasattr(module, "config_class") else save_diffusers(
+        module, folder, state
+    )
+
+
+def save_diffusers(module: Any, folder: Path, state: dict[str, Tensor]) -> None:
+    """What `ModelMixin.save_pretrained` writes, for a state dict of another number format."""
+    from safetensors.torch import save_file
+
+    module.save_config(folder)
+    contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
+    save_file(contiguous, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+
+
+def save_lora(base: BaseModel, method: LoraMethod, folder: Path, dtype: torch.dtype) -> None:
+    """Write the adapters for diffusers, with alpha in the header."""
+    from diffusers import StableDiffusionPipeline
+    from diffusers.training_utils import _collate_lora_metadata
+
+    layers = {"unet": lora_layers(base.unet, dtype)}
+    modules: dict[str, Any] = {"unet": base.unet}
+    if method.train_text_encoder:
+        # transformers since 5.6 knows no `text_model.`, but every reader of LoRA files does
+        layers["text_encoder"] = lora_layers(base.text_encoder, dtype, prefix="text_model.", infix="lora_linear_layer")
+        modules["text_encoder"] = base.text_encoder
+    folder.mkdir(parents=True, exist_ok=True)
+    StableDiffusionPipeline.save_lora_weights(
+        folder,
+        unet_lora_layers=layers["unet"],
+        text_encoder_lora_layers=layers.get("text_encoder"),
+        **_collate_lora_metadata(modules),  # without it alpha is lost
+    )
+
+
+def lora_layers(module: Any, dtype: torch.dtype, *, prefix: str = "", infix: str = "lora") -> dict[str, Tensor]:
+    """The adapters of one part under the names diffusers writes, on the CPU.
+
+    diffusers' own converter leaves the feed-forward layers' names as they are, and readers take one naming a file.
+    """
+    from peft.utils import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(module, adapter_name=ADAPTER, save_embedding_layers=False)
+    ends = {".lora_A.weight": f".{infix}.down.weight", ".lora_B.weight": f".{infix}.up.weight"}
+    layers = {}
+    for name, tensor in state.items():
+        for old, new in ends.items():
+            if name.endswith(old):
+                path = name.removesuffix(old)
+                path = path if path.startswith(prefix) else prefix + path
+                layers[path + new] = tensor.detach().to("cpu", dtype).contiguous()
+    return layers
+
+
+@contextmanager
+def tuned(base: BaseModel, folder: Path | None) -> Iterator[BaseModel]:
+    """The base with a saved model in place; nothing means the base itself.
+
+    Raises:
+        WeightsError: If the folder holds no trained model.
+    """
+    if folder is None:
+        yield base
+        return
+    attached = attach_saved(base, folder)
+    try:
+        yield base
+    finally:
+        attached.detach()
+
+
+def attach_saved(base: BaseModel, folder: Path) -> Attached:
+    """Attach a trained model for painting and judging."""
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    try:
+        kind = json.loads((folder / "method.json").read_text(encoding="utf-8"))["settings"]["kind"]
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{folder} holds no trained model.", "Train it first: portrayal train RUN") from error
+    if kind == "lora":
+        pipeline_of(base).load_lora_weights(folder, weight_name=LORA_FILE, adapter_name=ADAPTER, local_files_only=True)
+        return Attached(base, LoraMethod(), {})
+    parts: dict[str, Any] = {"unet": UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=base.dtype)}
+    if (folder / "text_encoder").is_dir():
+        parts["text_encoder"] = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=base.dtype)
+    return replace_parts(base, UnetMethod(), parts, trainable=False)

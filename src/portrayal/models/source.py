@@ -1,0 +1,246 @@
+"""Where weights come from: `pocket`, a hub id, a diffusers folder or a `.safetensors` file. Nothing is loaded here."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from portrayal.config import BaseConfig, nearest
+from portrayal.errors import WeightsError
+from portrayal.pocket import WEIGHTS
+
+SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+ALIASES = {"sd15": SD15}
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_HOST = ("huggingface.co", 443)
+PARTS = ("unet", "vae", "text_encoder")
+PIPELINE_FILES = (
+    "model_index.json",
+    "scheduler/*.json",
+    "tokenizer/*",
+    *(f"{part}/config.json" for part in PARTS),
+    *(f"{part}/*model.safetensors" for part in PARTS),
+)
+CONFIG_FILES = ("model_index.json", "scheduler/*.json", "tokenizer/*", *(f"{part}/config.json" for part in PARTS))
+
+Kind = Literal["pocket", "hub", "folder", "file"]
+
+
+@dataclass(frozen=True)
+class BaseSource:
+    """A base that has been found, and the folder or file it lies in.
+
+    Attributes:
+        name: What a person calls it: `pocket`, a hub id, or the name of the folder or file.
+        kind: How it was given.
+        path: Diffusers folder, or `.safetensors` file.
+        config_folder: Folder with the configs and tokenizer that a `.safetensors` file is read with.
+        revision: Commit of a hub id.
+        reason: Why this base was chosen.
+    """
+
+    name: str
+    kind: Kind
+    path: Path
+    config_folder: Path | None = None
+    revision: str | None = None
+    reason: str = ""
+
+    @property
+    def licence(self) -> str:
+        """Licence of the base's weights, which tuned weights inherit."""
+        return "apache-2.0" if self.kind == "pocket" else "creativeml-openrail-m"
+
+    def weight_hash(self) -> str:
+        """SHA-256 over the weight files, in the order of their names."""
+        return hash_files(weight_files(self.path))
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The safetensors files of a base, sorted."""
+    if path.is_file():
+        return [path]
+    return sorted(file for part in PARTS for file in (path / part).glob("*.safetensors"))
+
+
+def hash_files(files: Iterable[Path]) -> str:
+    """SHA-256 over the contents of files, one after another."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 22):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def find_base(config: BaseConfig) -> BaseSource:
+    """Find the base a config names; fetch it from the hub if it must be.
+
+    Raises:
+        WeightsError: If the name is unknown, or the weights are missing, unsafe or cannot be reached.
+    """
+    name = config.name
+    if name == "auto":
+        return choose_base(config)
+    if name == "pocket":
+        return pocket_source("as asked")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return folder_source(path)
+    if path.is_file() or path.suffix in {".safetensors", ".ckpt", ".pt", ".pth", ".bin"}:
+        return file_source(path, config)
+    hub_id = ALIASES.get(name, name)
+    if HUB_ID.fullmatch(hub_id):
+        folder = fetch(hub_id, config.revision, PIPELINE_FILES)
+        return BaseSource(hub_id, "hub", checked_folder(folder), revision=folder.name, reason="as asked")
+    hint = nearest(name, ["pocket", *ALIASES])
+    raise WeightsError(
+        f"There is no base {name!r}" + (f"; {hint}" if hint else "."),
+        "Give pocket, sd15, a hub id such as owner/name, a diffusers folder or a .safetensors file.",
+    )
+
+
+def choose_base(config: BaseConfig) -> BaseSource:
+    """`sd15` where there is a GPU and the weights are here or can be fetched; `pocket` otherwise."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return pocket_source("no GPU; --base sd15 insists on Stable Diffusion 1.5")
+    if not is_cached(SD15, config.revision) and not online():
+        return pocket_source("no network, and no copy of Stable Diffusion 1.5 on this machine")
+    source = find_base(config.model_copy(update={"name": "sd15"}))
+    return BaseSource(source.name, source.kind, source.path, revision=source.revision, reason="a GPU is here")
+
+
+def pocket_source(reason: str) -> BaseSource:
+    """The embedded base."""
+    return BaseSource("pocket", "pocket", checked_folder(WEIGHTS), reason=reason)
+
+
+def folder_source(path: Path) -> BaseSource:
+    """A diffusers folder on this machine."""
+    return BaseSource(path.resolve().name, "folder", checked_folder(path), reason="as asked")
+
+
+def checked_folder(folder: Path) -> Path:
+    """The folder, if it holds a Stable Diffusion 1.x pipeline in safetensors.
+
+    Raises:
+        WeightsError: If something is missing, pickled, or of another family.
+    """
+    missing = [part for part in PARTS if not (folder / part / "config.json").is_file()]
+    if missing or not (folder / "tokenizer").is_dir():
+        raise WeightsError(
+            f"{folder} is no diffusers folder of Stable Diffusion 1.5: it lacks {', '.join(missing) or 'tokenizer'}.",
+            "Give the folder that holds model_index.json, unet, vae, text_encoder and tokenizer.",
+        )
+    for part in PARTS:
+        if not list((folder / part).glob("*.safetensors")):
+            raise WeightsError(
+                f"{folder / part} holds no .safetensors weights; pickled weights are never loaded.",
+                "Save the model again with safe_serialization=True.",
+            )
+    check_family(folder)
+    return folder
+
+
+def check_family(folder: Path) -> None:
+    """Refuse a base whose UNet is not that of Stable Diffusion 1.x or 2.x text-to-image."""
+    unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+    vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    if unet.get("_class_name") != "UNet2DConditionModel" or unet.get("addition_embed_type"):
+        raise WeightsError(
+            f"{folder.name} is not of the Stable Diffusion 1.5 family.", "SDXL, SD 3 and Flux are not supported; try sd15."
+        )
+    if unet.get("in_channels") != vae.get("latent_channels"):
+        raise WeightsError(
+            f"{folder.name} is an inpainting or depth model: its UNet takes {unet.get('in_channels')} channels.",
+            "Give the text-to-image model it was made from.",
+        )
+
+
+def file_source(path: Path, config: BaseConfig) -> BaseSource:
+    """A single-file checkpoint, and the configs and tokenizer to read it with."""
+    if path.suffix != ".safetensors":
+        raise WeightsError(
+            f"{path} is no .safetensors file; a pickle can run code and is never loaded.",
+            "Convert it, or get the .safetensors form of the same model.",
+        )
+    if not path.is_file():
+        raise WeightsError(f"{path} does not exist.", "Check the path, or give a hub id such as sd15.")
+    check_safetensors(path)
+    wanted = config.config or SD15
+    local = Path(wanted).expanduser()
+    folder = local if local.is_dir() else fetch(ALIASES.get(wanted, wanted), None, CONFIG_FILES)
+    return BaseSource(path.stem, "file", path, config_folder=folder, reason="as asked")
+
+
+def check_safetensors(path: Path) -> None:
+    """Refuse a file whose safetensors header does not fit the file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as opened:
+            opened.keys()
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is damaged or no safetensors file: {error}.", "Download it again.") from error
+
+
+@cache
+def online(timeout: float = 2.0) -> bool:
+    """Whether the hub can be reached; asked once. Without it the hub libraries are told not to try (23 s a file)."""
+    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
+        return False
+    try:
+        with socket.create_connection(HUB_HOST, timeout):
+            return True
+    except OSError:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        return False
+
+
+def is_cached(hub_id: str, revision: str | None) -> bool:
+    """Whether a hub id's weights are already on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    files = (f"{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "vae"))
+    return all(isinstance(try_to_load_from_cache(hub_id, file, revision=revision), str) for file in files)
+
+
+def fetch(hub_id: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+    """Folder of a hub repository's files, fetched when the network is there, from the local copy otherwise.
+
+    Raises:
+        WeightsError: If it is neither here nor reachable.
+    """
+    reachable = online()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                hub_id, revision=revision, allow_patterns=list(patterns), local_files_only=not reachable
+            )
+        )
+    except RepositoryNotFoundError as error:
+        raise WeightsError(f"The hub has no model {hub_id!r}, or it is private.", "Check the id, or log in: hf auth login") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise WeightsError(
+            f"{hub_id} is not on this machine and the hub cannot be reached.",
+            f"With a network: hf download {hub_id}. Without: --base pocket, or a folder.",
+        ) from error
+
+
+def package_present(name: str) -> bool:
+    """Whether a Python package can be imported, without importing it."""
+    return importlib.util.find_spec(name) is not None

@@ -1,0 +1,107 @@
+"""Paint anything with the models of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from portrayal.config import validate
+from portrayal.config import set_value as set_config_value
+from portrayal.run import Progress, Run
+from portrayal.workflow import base_of, checked_name, silent, stage, trained_models
+
+
+def paint(
+    run: Run,
+    prompts: Sequence[str],
+    models: Sequence[str] = (),
+    *,
+    count: int = 4,
+    seed: int = 0,
+    control: Path | None = None,
+    overrides: Sequence[str] = (),
+    progress: Progress = silent,
+) -> list[Path]:
+    """Paint prompts with models of a run into `RUN/pictures`; pictures that are there are never overwritten.
+
+    Args:
+        run: A run with trained models.
+        prompts: What to paint; `{subject}` becomes the person.
+        models: Which models; nothing means the best LoRA if the run was judged, else the last one trained.
+        count: Pictures of each prompt.
+        seed: Seed of the first picture; the next ones count up.
+        control: Picture whose outline to keep.
+        overrides: `generation.…` and `control.…` settings.
+        progress: Called with every event.
+
+    Returns:
+        The paths of the pictures, model by model.
+
+    Raises:
+        UsageError: If a model is not trained, or a prompt is too long.
+        WeightsError: If there is no ControlNet for the base.
+    """
+    from portrayal.generation.generator import Generator
+    from portrayal.generation.pictures import Picture, paint_missing
+    from portrayal.models.methods import tuned
+
+    changed = with_overrides(run, overrides)
+    trained = trained_models(run)
+    chosen = [checked_name(name, trained) for name in models] or [default_model(run)]
+    subject = run.config.subject.subject
+    wanted = [(prompt.replace("{subject}", subject), seed + n) for prompt in prompts for n in range(count)]
+    generator = Generator(
+        base_of(run), changed.config.generation, control_of(changed, control), run.config.base.resolution
+    )
+    paths: list[Path] = []
+    for name in chosen:
+        pictures = [
+            Picture(path, prompt, picture_seed)
+            for path, (prompt, picture_seed) in zip(free_paths(run, name, len(wanted)), wanted, strict=True)
+        ]
+        with stage(run, f"paint.{name}", prompts, progress) as tick, tuned(base_of(run), trained[name]):
+            paint_missing(generator, pictures, name, tick)
+        paths += [picture.path for picture in pictures]
+    return paths
+
+
+def with_overrides(run: Run, overrides: Sequence[str]) -> Run:
+    """The run with other painting settings."""
+    values: dict[str, Any] = run.config.model_dump(mode="json", exclude_none=True)
+    for text in overrides:
+        set_config_value(values, text)
+    return Run(run.folder, validate(values))
+
+
+def default_model(run: Run) -> str:
+    """The best LoRA of a judged run, else the last model trained."""
+    from portrayal.workflow import scores_of
+
+    judged = (run.folder / "scores.json").is_file()
+    best = scores_of(run)["verdict"]["best_lora"] if judged else None
+    return best or list(trained_models(run))[-1]
+
+
+def control_of(run: Run, picture: Path | None) -> Any:
+    """The ControlNet and the outline of a picture, or nothing."""
+    if picture is None:
+        return None
+    from portrayal.generation.annotators import canny, fit_square
+    from portrayal.generation.generator import Control
+    from portrayal.models.control import find_controlnet, load_controlnet
+    from portrayal.photos import read_photo
+
+    settings, base = run.config.control, base_of(run)
+    image = fit_square(read_photo(picture).image, run.config.base.resolution or base.resolution)
+    edges = canny(image, low_threshold=settings.low_threshold, high_threshold=settings.high_threshold)
+    controlnet = load_controlnet(find_controlnet(settings.controlnet, base.source), base)
+    return Control(controlnet, edges, settings.controlnet_conditioning_scale)
+
+
+def free_paths(run: Run, model: str, count: int) -> list[Path]:
+    """The next free numbers in a model's folder of pictures."""
+    folder = run.folder / "pictures" / model
+    taken = [int(path.stem) for path in folder.glob("*.png") if path.stem.isdigit()]
+    first = max(taken, default=-1) + 1
+    return [folder / f"{number:04d}.png" for number in range(first, first + count)]

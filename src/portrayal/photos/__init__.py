@@ -1,0 +1,15 @@
+"""From a folder of phone photos to upright square pictures with captions and a held-out split."""
+
+from portrayal.photos.prepare import Prepared, PreparedPhoto, PrepareSettings, prepare_photos
+from portrayal.photos.read import Finding, RawPhoto, find_photos, read_photo
+
+__all__ = [
+    "Finding",
+    "PrepareSettings",
+    "Prepared",
+    "PreparedPhoto",
+    "RawPhoto",
+    "find_photos",
+    "prepare_photos",
+    "read_photo",
+]

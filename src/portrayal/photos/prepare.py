@@ -1,0 +1,268 @@
+"""From a folder of photos to upright square pictures, captions, findings and a held-out split."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from portrayal.errors import PhotosError, UsageError
+from portrayal.photos.caption import read_caption
+from portrayal.photos.crop import cut_square, find_face, square_crop
+from portrayal.photos.inspect import Bits, near_duplicates, perceptual_bits, pixel_hash
+from portrayal.photos.read import IMAGE_ENDINGS, Finding, RawPhoto, UnusablePhotoError, find_photos, read_photo
+
+THREADS = 4
+"""Decoding releases the GIL; each thread holds one full picture, up to 0.6 GB at 200 megapixels."""
+
+MAX_HELDOUT = 4
+MIN_TRAINING = 2
+FINDINGS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """How photos become training pictures."""
+
+    resolution: int
+    """Side of the pictures in pixels."""
+
+    instance_prompt: str
+    """Caption of a photo without a `.txt`."""
+
+    num_heldout: int | None
+    """Photos kept out of training; nothing means a fifth of them, one at least and four at most."""
+
+    seed: int
+    """Chooses which photos are held out."""
+
+    min_photos: int = 3
+    """Fewer different photos than this are refused."""
+
+
+@dataclass(frozen=True)
+class PreparedPhoto:
+    """One photo of the dataset, and what was done to it."""
+
+    id: str
+    source_name: str
+    """File name, never a path."""
+
+    width: int
+    height: int
+    """Size of the upright original."""
+
+    crop: tuple[int, int, int]
+    """Left, top and side of the square, in the upright original."""
+
+    upscaled: bool
+    """Whether the square was smaller than the resolution."""
+
+    caption: str
+    heldout: bool
+    near_duplicate_of: str | None
+    """Id of the first photo of its group of look-alikes; nothing for that first one."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The outcome of :func:`prepare_photos`."""
+
+    photos: list[PreparedPhoto]
+    """By file name."""
+
+    images: dict[str, Image.Image]
+    """Square RGB pictures by photo id."""
+
+    findings: list[Finding]
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """What is kept of a photo once its full picture is let go."""
+
+    photo: RawPhoto
+    """Its image is the finished square; the full picture would cost 36 MB for every 12 megapixels."""
+
+    size: tuple[int, int]
+    crop: tuple[int, int, int]
+    pixels: str
+    bits: Bits
+    caption: str
+    findings: tuple[Finding, ...]
+
+
+def prepare_photos(
+    source: Path, settings: PrepareSettings, on_progress: Callable[[int, int], None] | None = None
+) -> Prepared:
+    """Read a folder of photos, set the bad and the double ones aside, and make the rest ready for training.
+
+    Args:
+        source: A folder; its subfolders are not read.
+        settings: Resolution, captions and split.
+        on_progress: Called with `(photos done, photos in all)` after each photo.
+
+    Returns:
+        Photos by file name, their pictures, and everything a person should know about their files. Which photos
+        are held out depends on the seed and on what the photos show, not on their names.
+
+    Raises:
+        PhotosError: If the folder is missing, or holds too few different readable photos.
+        UsageError: If `num_heldout` leaves too few photos to train on.
+    """
+    paths = find_photos(source)
+    findings: list[Finding] = list(_unread_folders(source))
+    examined: list[_Examined] = []
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:
+        # Phones break the EXIF and MPO standards often and harmlessly, and Pillow warns each time.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        for done, outcome in enumerate(threads.map(lambda path: _examine(path, settings), paths), start=1):
+            if isinstance(outcome, Finding):
+                findings.append(outcome)
+            else:
+                examined.append(outcome)
+                findings.extend(outcome.findings)
+            if on_progress is not None:
+                on_progress(done, len(paths))
+    kept, doubles = _without_duplicates(examined)
+    findings += doubles
+    _check_enough(source, len(paths), len(kept), settings.min_photos, findings)
+    return _assemble(kept, findings, settings)
+
+
+def choose_heldout(
+    ids: Collection[str], near_duplicates: Collection[str], num_heldout: int | None, seed: int
+) -> frozenset[str]:
+    """Choose the photos to judge by, as a function of the seed and the photos' contents alone.
+
+    Photos are ranked by a hash of seed and id, and the first are held out. A photo with a look-alike never is, for
+    its look-alike in training would make the judgement too kind.
+
+    Args:
+        ids: Ids of all photos.
+        near_duplicates: Ids of those that have a look-alike.
+        num_heldout: How many to hold out; nothing means a fifth, one at least, four at most.
+        seed: Seed of the ranking.
+
+    Raises:
+        UsageError: If `num_heldout` leaves fewer than two photos to train on, or too many photos have look-alikes.
+        PhotosError: If every photo has a look-alike.
+    """
+    candidates = sorted(
+        set(ids) - set(near_duplicates), key=lambda photo: hashlib.sha256(f"{seed}:{photo}".encode()).hexdigest()
+    )
+    if not candidates:
+        raise PhotosError(
+            f"Each of the {len(ids)} photos looks almost the same as another, so none can be held out to judge by.",
+            "Add photos from other moments, places or angles.",
+        )
+    if num_heldout is None:
+        return frozenset(candidates[: min(MAX_HELDOUT, max(1, round(len(ids) / 5)))])
+    most = min(len(ids) - MIN_TRAINING, len(candidates))
+    if num_heldout > most:
+        alike = len(ids) - len(candidates)
+        because = f", {alike} of them with look-alikes that must be trained on" if alike else ""
+        raise UsageError(
+            f"num_heldout = {num_heldout} is too many for {len(ids)} photos{because}.",
+            f"Hold out {most} at most, or add photos.",
+        )
+    return frozenset(candidates[:num_heldout])
+
+
+def _examine(path: Path, settings: PrepareSettings) -> _Examined | Finding:
+    try:
+        photo = read_photo(path)
+    except UnusablePhotoError as error:
+        return error.finding
+    image = photo.image
+    crop = square_crop(image.size, find_face(image))
+    caption, caption_finding = read_caption(path, settings.instance_prompt)
+    square = cut_square(image, crop, settings.resolution)
+    return _Examined(
+        photo=RawPhoto(photo.id, path, square, photo.sha256),
+        size=image.size,
+        crop=crop,
+        pixels=pixel_hash(image),
+        bits=perceptual_bits(image),
+        caption=caption,
+        findings=tuple(finding for finding in (caption_finding, _small(path, crop, settings)) if finding),
+    )
+
+
+def _small(path: Path, crop: tuple[int, int, int], settings: PrepareSettings) -> Finding | None:
+    if crop[2] >= settings.resolution:
+        return None
+    message = f"its short side of {crop[2]} pixels is enlarged to {settings.resolution}; a larger original is sharper"
+    return Finding(path.name, "small", message, "kept")
+
+
+def _without_duplicates(examined: Sequence[_Examined]) -> tuple[list[_Examined], list[Finding]]:
+    """Keep one of each set of equal pictures: one with a caption first, then by content, so that names don't count."""
+    first: dict[str, _Examined] = {}
+    findings = []
+    for one in sorted(examined, key=lambda one: (not _has_caption(one), one.photo.sha256, one.photo.path.name)):
+        original = first.setdefault(one.pixels, one)
+        if original is not one:
+            message = f"it is the same picture as {original.photo.path.name}"
+            findings.append(Finding(one.photo.path.name, "duplicate", message, "skipped"))
+    kept = sorted(first.values(), key=lambda one: one.photo.path.name)
+    return kept, sorted(findings, key=lambda finding: finding.file)
+
+
+def _has_caption(one: _Examined) -> bool:
+    return one.photo.path.with_suffix(".txt").is_file()
+
+
+def _assemble(kept: Sequence[_Examined], findings: list[Finding], settings: PrepareSettings) -> Prepared:
+    names = {one.photo.id: one.photo.path.name for one in kept}
+    alike = near_duplicates({one.photo.id: one.bits for one in kept})
+    for photo, leader in alike.items():
+        message = f"it looks almost the same as {names[leader]}; both stay in training, never one on each side"
+        findings.append(Finding(names[photo], "near_duplicate", message, "kept"))
+    heldout = choose_heldout(names, {*alike.keys(), *alike.values()}, settings.num_heldout, settings.seed)
+    photos = [
+        PreparedPhoto(
+            id=one.photo.id,
+            source_name=one.photo.path.name,
+            width=one.size[0],
+            height=one.size[1],
+            crop=one.crop,
+            upscaled=one.crop[2] < settings.resolution,
+            caption=one.caption,
+            heldout=one.photo.id in heldout,
+            near_duplicate_of=alike.get(one.photo.id),
+        )
+        for one in kept
+    ]
+    return Prepared(photos, {one.photo.id: one.photo.image for one in kept}, findings)
+
+
+def _check_enough(source: Path, files: int, usable: int, needed: int, findings: Sequence[Finding]) -> None:
+    if usable >= needed:
+        return
+    found = f"{source} holds {files} picture file{'s' * (files != 1)}, {usable} of them usable and different"
+    cause = f"{found}; at least {needed} are needed." if files else f"{source} holds no photos."
+    lines = [f"  {finding}" for finding in findings[:FINDINGS_SHOWN]]
+    if len(findings) > FINDINGS_SHOWN:
+        lines.append(f"  and {len(findings) - FINDINGS_SHOWN} more")
+    formats = ", ".join(sorted(ending[1:] for ending in IMAGE_ENDINGS & {".jpg", ".png", ".webp", ".heic", ".tiff"}))
+    add = f"Add {needed - usable} or more photos of the subject ({formats}); ten to twenty are best."
+    raise PhotosError("\n".join([cause, *lines]), add)
+
+
+def _unread_folders(source: Path) -> Iterator[Finding]:
+    """Say so when photos lie in subfolders, where nobody looks."""
+    for folder in sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        try:
+            count = sum(path.suffix.lower() in IMAGE_ENDINGS for path in folder.iterdir())
+        except OSError:
+            continue
+        if count:
+            message = f"it is a folder with {count} picture file{'s' * (count != 1)}; subfolders are not read"
+            yield Finding(folder.name, "subfolder", message, "skipped")

@@ -1,0 +1,229 @@
+"""Read photos as phones make them: any format, upright, in sRGB, with nothing left of EXIF."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import struct
+import threading
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from portrayal.errors import PhotosError
+
+HEIC_ENDINGS = frozenset({".heic", ".heif"})
+RAW_ENDINGS = frozenset({".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"})
+IMAGE_ENDINGS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", *HEIC_ENDINGS, *RAW_ENDINGS}
+)
+MAX_PIXELS = 200_000_000
+"""Larger pictures are refused before they are decoded; the largest phone cameras make 200 megapixels."""
+
+HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, RuntimeError, OverflowError),
+    *(struct.error, TypeError, IndexError, KeyError, Image.DecompressionBombError),
+)
+"""What Pillow's decoders raise on damaged bytes: each has its own, and none is documented."""
+
+FindingKind = Literal[
+    "unreadable",
+    "empty",
+    "not_an_image",
+    "too_large",
+    "heic",
+    "raw",
+    "subfolder",
+    "duplicate",
+    "near_duplicate",
+    "small",
+    "caption",
+]
+
+_header_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing a person should know about one of their files."""
+
+    file: str
+    """File name, never a path."""
+
+    kind: FindingKind
+    message: str
+    """What is the matter, and what would mend it."""
+
+    action: Literal["skipped", "kept"]
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.action}: {self.message}"
+
+
+@dataclass(frozen=True)
+class RawPhoto:
+    """One photo as a person sees it: RGB (sRGB), upright, without EXIF."""
+
+    id: str
+    """First twelve hex digits of the hash of the file's bytes; the photo keeps it for life."""
+
+    path: Path
+    image: Image.Image
+    sha256: str
+
+
+class UnusablePhotoError(PhotosError):
+    """One photo cannot be used; the others can.
+
+    Args:
+        finding: Which file, and why.
+    """
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(str(finding))
+        self.finding = finding
+
+
+def find_photos(source: Path) -> list[Path]:
+    """List the photos of a folder by name; its subfolders, hidden files and everything else are left alone.
+
+    A file counts by its ending, whatever it holds, so that a broken one is reported; one with another ending, or
+    none, counts when its first bytes are those of a picture.
+
+    Raises:
+        PhotosError: If the folder is missing, is a file, or cannot be opened.
+    """
+    if not source.exists():
+        raise PhotosError(f"There is no folder {source}.", "Check its spelling, or give the folder your photos are in.")
+    if not source.is_dir():
+        raise PhotosError(f"{source} is a file, not a folder.", "Put ten to twenty photos in a folder and give that.")
+    try:
+        files = sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        raise PhotosError(f"{source} cannot be opened: {error.strerror or error}.", "Check its permissions.") from error
+    return [path for path in files if path.suffix.lower() in IMAGE_ENDINGS or _starts_like_an_image(path)]
+
+
+def read_photo(path: Path) -> RawPhoto:
+    """Read one photo.
+
+    Raises:
+        UnusablePhotoError: If the file cannot be read or is no picture; its `finding` says why. A `PhotosError`.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _unusable(path, "unreadable", f"it cannot be opened ({error.strerror or error})") from error
+    if not content:
+        raise _unusable(path, "empty", "the file is empty (0 bytes); copy it from the phone again")
+    if path.suffix.lower() in RAW_ENDINGS:
+        # Most raw files are TIFFs, and Pillow would take their thumbnail for the photo.
+        raise _unusable(path, "raw", "it is a camera's raw file; export it as JPEG")
+    sha256 = hashlib.sha256(content).hexdigest()
+    return RawPhoto(id=sha256[:12], path=path, image=_decode(path, content), sha256=sha256)
+
+
+def without_metadata(image: Image.Image) -> Image.Image:
+    """Copy the pixels to a new RGB image that carries no EXIF, profile, XMP or comment."""
+    clean = Image.new("RGB", image.size)
+    clean.paste(image)
+    return clean
+
+
+def _unusable(path: Path, kind: FindingKind, message: str) -> UnusablePhotoError:
+    return UnusablePhotoError(Finding(path.name, kind, message, "skipped"))
+
+
+def _decode(path: Path, content: bytes) -> Image.Image:
+    if _is_heic(content):
+        _allow_heic(path)
+    try:
+        opened = _open(content)
+        if opened.width * opened.height > MAX_PIXELS:
+            size = f"{opened.width * opened.height // 1_000_000} megapixels"
+            message = f"it has {size}, over the limit of {MAX_PIXELS // 1_000_000}; scale it down"
+            raise _unusable(path, "too_large", message)
+        return without_metadata(_to_srgb(ImageOps.exif_transpose(opened)))
+    except UnidentifiedImageError as error:
+        raise _unusable(path, "not_an_image", "its contents are not a picture, whatever its name says") from error
+    except DAMAGE as error:
+        raise _unusable(path, "unreadable", f"the picture is damaged or cut short ({error}); copy it again") from error
+
+
+def _open(content: bytes) -> Image.Image:
+    """Read a picture's header, pixels later; Pillow's own size limit, a global of 89 megapixels, gives way to ours."""
+    with _header_lock:
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            return Image.open(BytesIO(content))
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _is_heic(content: bytes) -> bool:
+    return content[4:8] == b"ftyp" and content[8:12] in HEIC_BRANDS and b"avif" not in content[8:64]
+
+
+def _allow_heic(path: Path) -> None:
+    if importlib.util.find_spec("pi_heif") is None:
+        message = "HEIC photos need one more package: pip install pi-heif, or export the photo as JPEG"
+        raise _unusable(path, "heic", message)
+    importlib.import_module("pi_heif").register_heif_opener()
+
+
+def _starts_like_an_image(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError:
+        return False
+    return (
+        start.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*"))
+        or (start.startswith(b"RIFF") and start[8:12] == b"WEBP")
+        or (start[4:8] == b"ftyp" and (b"avif" in start[8:] or start[8:12] in HEIC_BRANDS))
+    )
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Any mode to RGB: sixteen bits to eight, transparency over white, the embedded profile to sRGB."""
+    profile = image.info.get("icc_profile")
+    image = _eight_bits(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.new("RGB", rgba.size, "white")
+        image.paste(rgba, mask=rgba.getchannel("A"))
+    elif image.mode not in ("RGB", "L", "CMYK"):
+        image = image.convert("RGB")
+    return _profile_to_srgb(image, profile) if profile else image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale deep greys to 0–255; Pillow would clip them to white."""
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    highest = float(values.max(initial=0))
+    if image.mode.startswith("I;16") or highest > 255:
+        values = values / 257
+    elif image.mode == "F" and highest <= 1:
+        values = values * 255
+    return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
+
+
+def _profile_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Convert colours, such as the Display P3 of phones; a broken profile counts as none."""
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return image.convert("RGB")
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image.convert("RGB")
+    return converted or image.convert("RGB")

@@ -1,0 +1,153 @@
+"""From what a person asked for to what will be done: base, device, precision and sizes settled, mistakes said first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from portrayal.config import Config, LoraMethod, load_config
+from portrayal.errors import EnvironmentFault
+from portrayal.models.source import BaseSource, find_base, weight_files
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes:
+        config: The settings with nothing left to choose.
+        source: The base.
+        device: `cuda`, `mps` or `cpu`.
+        disk_gib: Disk space the run needs at its fullest.
+    """
+
+    config: Config
+    source: BaseSource
+    device: str
+    disk_gib: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan for programs."""
+        return {
+            "base": {"name": self.source.name, "kind": self.source.kind, "reason": self.source.reason},
+            "device": self.device,
+            "disk_gib": round(self.disk_gib, 2),
+            "models": {name: method.max_train_steps for name, method in self.config.methods.items()},
+            "pictures": self.num_pictures,
+            "config": self.config.model_dump(mode="json"),
+        }
+
+    @property
+    def num_pictures(self) -> int:
+        """Pictures of scenes, over all models and the base."""
+        generation = self.config.generation
+        return (len(self.config.methods) + 1) * len(generation.scenes) * generation.num_images_per_scene
+
+
+def default_recipe(source: BaseSource) -> str:
+    """The recipe that fits a base and this machine's GPU."""
+    if source.kind == "pocket":
+        return "pocket-demo"
+    import torch
+
+    memory = torch.cuda.get_device_properties(0).total_memory / GIB if torch.cuda.is_available() else 0
+    return "sd15-80gb" if memory > 40 else "sd15-24gb" if memory > 16 else "sd15-8gb"
+
+
+def make_plan(recipe: str | None, overrides: list[str]) -> Plan:
+    """Settle everything that can be settled before photos are read.
+
+    Args:
+        recipe: Name or path of a recipe; nothing chooses by base and GPU.
+        overrides: `section.key=value` texts.
+
+    Raises:
+        UsageError: If a setting or prompt cannot be meant.
+        WeightsError: If the base cannot be had.
+    """
+    asked = load_config(recipe, overrides)
+    source = find_base(asked.base)
+    return settle(asked if recipe else load_config(default_recipe(source), overrides), source)
+
+
+def settle(config: Config, source: BaseSource | None = None) -> Plan:
+    """Fill in what a config leaves open, and check it against the base.
+
+    Raises:
+        UsageError: If a prompt is too long for the base or a target module matches nothing.
+        WeightsError: If the base cannot be had.
+    """
+    from portrayal.models.base import choose_device, resolve_precision
+
+    source = source or find_base(config.base)
+    device = choose_device()
+    precision = resolve_precision(config.training.mixed_precision, device)
+    name = source.name if source.kind in ("pocket", "hub") else str(source.path.resolve())
+    base = config.base.model_copy(
+        update={
+            "name": name,
+            "revision": source.revision,
+            "resolution": config.base.resolution or native_resolution(source),
+        }
+    )
+    training = config.training.model_copy(update={"mixed_precision": precision})
+    settled = config.model_copy(update={"base": base, "training": training})
+    check_against_base(settled, source)
+    return Plan(settled, source, device.type, disk_needed(settled, source))
+
+
+def native_resolution(source: BaseSource) -> int:
+    """Side in pixels of the pictures the base was trained on, read from its configs."""
+    folder = source.config_folder or source.path
+    unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+    vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    return int(unet["sample_size"]) * int(2 ** (len(vae["block_out_channels"]) - 1))
+
+
+def check_against_base(config: Config, source: BaseSource) -> None:
+    """Refuse prompts the base would cut off and adapters it has no place for, before anything is made."""
+    from accelerate import init_empty_weights
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTokenizer
+
+    from portrayal.models.base import check_prompts
+    from portrayal.models.methods import check_targets
+
+    folder = source.config_folder or source.path
+    tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True)
+    subject = config.subject
+    prompts = [prompt.replace("{subject}", subject.subject) for prompt in config.generation.scenes.values()]
+    prompts += [config.control.prompt.replace("{subject}", subject.subject), config.generation.negative_prompt]
+    check_prompts(tokenizer, [*prompts, subject.filled_instance_prompt, subject.filled_class_prompt])
+    if any(isinstance(method, LoraMethod) for method in config.methods.values()):
+        with init_empty_weights():
+            unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder, subfolder="unet"))
+        check_targets(unet, config.method.lora.target_modules)
+
+
+def disk_needed(config: Config, source: BaseSource) -> float:
+    """GiB a run needs: tuned weights, one checkpoint with the optimizer's state, and room for pictures."""
+    base = sum(file.stat().st_size for file in weight_files(source.path))
+    weights = base * (len(config.study.ranks) * 0.2 + config.study.full_unet)
+    checkpoint = base * 6 if config.study.full_unet and config.training.checkpointing_steps else 0
+    return (weights + checkpoint) / GIB + 0.1
+
+
+def check_disk(folder: Path, needed_gib: float) -> None:
+    """Refuse to start a run that the disk has no room for.
+
+    Raises:
+        EnvironmentFault: If the disk has less than that free.
+    """
+    existing = next(path for path in [folder.absolute(), *folder.absolute().parents] if path.exists())
+    free = shutil.disk_usage(existing).free / GIB
+    if free < needed_gib:
+        raise EnvironmentFault(
+            f"{existing} has {free:.2f} GiB free and the run needs {needed_gib:.2f}.",
+            "Free some space, or choose a folder on another disk with --out.",
+        )

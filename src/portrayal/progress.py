@@ -1,0 +1,131 @@
+"""What a person sees while a run works, and at its end."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from portrayal.run import Event
+
+TITLES = {
+    "prepare": "prepare photos",
+    "class_images": "paint class images",
+    "evaluate": "judge",
+    "report": "write report",
+}
+UNITS = {"train": "steps/s", "prepare": "photos/s", "evaluate": "models/s"}
+
+
+class RateColumn(ProgressColumn):
+    """Things done per second, in the stage's own unit."""
+
+    def render(self, task: Task) -> Text:
+        """`3.2 steps/s`, or nothing before there is a rate."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f} {task.fields['unit']}" if speed else "", style="dim")
+
+
+class ProgressLines:
+    """One line for each stage: bar, count, rate and time left; plain lines where there is no terminal."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.live = self.console.is_terminal
+        self.started: dict[str, float] = {}
+        self.tasks: dict[str, Any] = {}
+        self.progress = Progress(
+            TextColumn("{task.description:<20}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            RateColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=self.console,
+            disable=not self.live,
+        )
+
+    def __enter__(self) -> ProgressLines:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def print(self, text: str) -> None:
+        """A line above the bars."""
+        self.console.print(text)
+
+    def show(self, event: Event) -> None:
+        """Show an event."""
+        title = title_of(event.stage)
+        match event.kind:
+            case "note":
+                self.print(f"[yellow]note[/] {title}: {event.message}")
+            case "skipped":
+                self.print(f"[dim]{title}: done before[/]")
+            case "progress":
+                self._progress(event, title)
+            case "finished" if not self.live:
+                self._plain_end(event, title)
+            case "finished" if event.stage in self.tasks:
+                task = self.progress.tasks[self.tasks[event.stage]]
+                self.progress.update(task.id, completed=task.total)
+
+    def _progress(self, event: Event, title: str) -> None:
+        self.started.setdefault(event.stage, time.monotonic())
+        if not self.live:
+            self.tasks[event.stage] = event.total
+            return
+        if event.stage not in self.tasks:
+            unit = UNITS.get(event.stage.split(".")[0], "pictures/s")
+            self.tasks[event.stage] = self.progress.add_task(title, total=event.total, unit=unit)
+        self.progress.update(self.tasks[event.stage], completed=event.done, total=event.total)
+
+    def _plain_end(self, event: Event, title: str) -> None:
+        seconds = time.monotonic() - self.started.get(event.stage, time.monotonic())
+        total = self.tasks.get(event.stage, 0)
+        unit = UNITS.get(event.stage.split(".")[0], "pictures/s")
+        rate = f"  {total} in {seconds:.0f} s, {total / seconds:.1f} {unit}" if total and seconds > 0.5 else ""
+        self.print(f"{title}: done{rate}")
+
+
+def title_of(stage: str) -> str:
+    """What a person calls a stage."""
+    kind, _, model = stage.partition(".")
+    verbs = {"train": "train", "generate": "paint scenes", "control": "paint outlines", "paint": "paint"}
+    return TITLES.get(stage, f"{verbs.get(kind, kind)} {model}".strip())
+
+
+def print_scores(scores: dict[str, Any], paths: dict[str, str]) -> None:
+    """The small table, the conclusion in a sentence, the paths."""
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("model", "held-out loss", "identity", "prompt", "lightness"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for model in scores["models"]:
+        lightness = model["colour"]["lightness_difference"]
+        gain = 100 * model["heldout_gain"]["mean"]
+        loss = f"{model['heldout_loss']['mean']:.4f}" + (f" (−{gain:.1f} %)" if gain > 0 else "")
+        table.add_row(model["name"], loss, mean(model["identity"]), mean(model["prompt"]), f"{lightness:+.1f} L*")
+    real, stranger = scores["levels"]["identity_real"], scores["levels"]["identity_stranger"]
+    if real and stranger:
+        table.add_row("[dim]real photos[/]", "", f"[dim]{mean(real)}[/]", "", "")
+        table.add_row("[dim]strangers[/]", "", f"[dim]{mean(stranger)}[/]", "", "")
+    console.print()
+    console.print(table)
+    console.print(f"\n[bold]{scores['verdict']['sentence']}[/]\n")
+    for name, path in paths.items():
+        console.print(f"{name:>7}  {path}", soft_wrap=True)
+
+
+def mean(interval: dict[str, float] | None) -> str:
+    """A mean, or a dash when it was not measured."""
+    return "–" if interval is None else f"{interval['mean']:.3f}"

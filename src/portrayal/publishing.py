@@ -1,0 +1,66 @@
+"""What goes beside a trained model's weights: a model card, and for a LoRA the file that other tools read."""
+
+from __future__ import annotations
+
+from portrayal.config import LoraMethod
+from portrayal.run import Run, write_bytes, write_text
+
+
+def publish_model(run: Run, name: str, num_photos: int) -> None:
+    """Write `README.md`, and for a LoRA `NAME.kohya.safetensors`, into a trained model's folder."""
+    if isinstance(run.config.methods[name], LoraMethod):
+        write_kohya(run, name, num_photos)
+    write_card(run, name)
+
+
+def write_card(run: Run, name: str) -> None:
+    """Write the model card: what it is, how to load it, the terms of the base it came from."""
+    from portrayal.formats.model_card import ModelCardInfo, model_card
+
+    method, provenance = run.config.methods[name], run.provenance
+    lora = isinstance(method, LoraMethod)
+    info = ModelCardInfo(
+        title=f"{run.config.subject.subject}: {name}",
+        base_id=provenance["base"]["name"],
+        base_licence=provenance["base"]["licence"],
+        kind=method.kind,
+        rank=method.rank if isinstance(method, LoraMethod) else None,
+        instance_prompt=run.config.subject.filled_instance_prompt,
+        settings={key: str(value) for key, value in method.model_dump().items() if value is not None},
+        consent=True if provenance["consent"] == "stated by the user" else None,
+        weights_file="pytorch_lora_weights.safetensors" if lora else "unet/diffusion_pytorch_model.safetensors",
+    )
+    write_text(run.model_folder(name) / "README.md", model_card(info))
+
+
+def write_kohya(run: Run, name: str, num_photos: int) -> None:
+    """Write a LoRA under the names that AUTOMATIC1111, Forge, ComfyUI and sd-scripts read."""
+    from safetensors.torch import load_file
+
+    from portrayal.formats.kohya import kohya_metadata, save_kohya_bytes, to_kohya
+
+    method, provenance = run.config.methods[name], run.provenance
+    assert isinstance(method, LoraMethod)
+    pairs: dict[str, dict[str, object]] = {}
+    for key, tensor in load_file(run.model_folder(name) / "pytorch_lora_weights.safetensors").items():
+        layer, end = key.split(".lora", 1)
+        pairs.setdefault(layer, {})[end.split(".")[-2]] = tensor
+    alpha = float(method.rank if method.alpha is None else method.alpha)
+    tensors = to_kohya(
+        {layer: (pair["down"], pair["up"]) for layer, pair in pairs.items()},  # type: ignore[misc]
+        dict.fromkeys(pairs, alpha),
+    )
+    metadata = kohya_metadata(
+        tensors,
+        output_name=name,
+        rank=method.rank,
+        alpha=alpha,
+        resolution=run.config.base.resolution or 512,
+        trigger_phrase=run.config.subject.filled_instance_prompt,
+        num_train_images=num_photos,
+        max_train_steps=method.max_train_steps,
+        seed=run.config.seed,
+        base_name=provenance["base"]["name"],
+        licence=provenance["base"]["licence"],
+    )
+    write_bytes(run.model_folder(name) / f"{name}.kohya.safetensors", save_kohya_bytes(tensors, metadata))

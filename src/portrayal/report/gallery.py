@@ -1,0 +1,175 @@
+"""The pictures of the report, chosen and shrunk: photos, opening strip, scenes, ControlNet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from portrayal.report.palette import Colour
+from portrayal.report.pictures import LARGE, Picture, Pictures, settings_of
+from portrayal.report.record import Model, Photo, Record
+from portrayal.report.scores import ControlScores, Json, table, text
+from portrayal.report.wording import plain, words
+
+Palette = dict[str, Colour]
+_HERO_SCENES = 5
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture with its label; ``picture`` is ``None`` where none was painted."""
+
+    picture: Picture | None
+    label: str
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class PhotoView:
+    """A photo of the person, and what the report says of it."""
+
+    picture: Picture
+    photo: Photo
+
+
+@dataclass(frozen=True)
+class SceneView:
+    """One scene: three models side by side, and every model's pictures at the same seeds."""
+
+    title: str
+    prompt: str
+    note: str
+    featured: tuple[Shown, ...]
+    grid: tuple[tuple[Model, tuple[Shown, ...]], ...]
+
+
+@dataclass(frozen=True)
+class ControlRow:
+    """What one model painted to the outline and, at the same seeds, without it."""
+
+    label: str
+    colour: str
+    scores: ControlScores | None
+    painted: tuple[Shown, ...]
+    without: tuple[Shown, ...]
+
+
+@dataclass(frozen=True)
+class ControlView:
+    """What a ControlNet was given, and what each model made of it."""
+
+    given: tuple[Shown, ...]
+    prompt: str
+    note: str
+    rows: tuple[ControlRow, ...]
+
+
+def photo_views(record: Record, pictures: Pictures) -> Iterable[PhotoView]:
+    """The readable photos, small."""
+    for photo in record.photos:
+        picture = pictures.add(photo.path, f"photo-{photo.id}", photo.caption or "A photo of the person")
+        if picture is not None:
+            yield PhotoView(picture, photo)
+
+
+def featured_models(record: Record) -> list[Model]:
+    """Base, full UNet and the best LoRA: the three that stand side by side."""
+    loras = [model for model in record.models if model.kind == "lora"]
+    best = record.model(record.scores.verdict.best_lora) or (loras[-1] if loras else None)
+    found = [record.first_of("base"), record.first_of("unet"), best]
+    return [model for model in found if model is not None] or list(record.models[:3])
+
+
+def opening_model(record: Record) -> Model | None:
+    """The model whose pictures open the report: the winner, or the next best that painted anything."""
+    verdict = record.scores.verdict
+    wanted = [record.model(verdict.winner), record.model(verdict.best_lora), record.first_of("unet")]
+    wanted += reversed(record.models)
+    return next((model for model in wanted if model is not None and record.pictures.get(model.name)), None)
+
+
+def hero(record: Record, photos: tuple[PhotoView, ...], pictures: Pictures) -> Iterable[Shown]:
+    """The opening strip: a photo, then the opening model's first picture of each scene, not picked by hand."""
+    if photos:
+        first = photos[0].photo
+        yield Shown(pictures.add(first.path, f"photo-{first.id}-large", photos[0].picture.alt, LARGE), "A photo")
+    model = opening_model(record)
+    if model is None:
+        return
+    scenes = record.pictures[model.name]
+    chosen = [(scene, seed) for scene in record.scenes for seed in list(scenes.get(scene, {}))[:1]][:_HERO_SCENES]
+    chosen += [(scene, seed) for scene, _ in chosen[:1] for seed in list(scenes[scene])[1:2]]
+    for scene, seed in chosen:
+        alt = f"{words(scene).capitalize()}, painted by {model.phrase}"
+        picture = pictures.add(scenes[scene][seed], f"{scene}-{model.name}-{seed}-large", alt, LARGE)
+        yield Shown(picture, words(scene).capitalize())
+
+
+def scene_view(record: Record, scene: str, palette: Palette, pictures: Pictures) -> SceneView:
+    """One scene with the pictures of all models."""
+    title, seeds = words(scene).capitalize(), record.seeds(scene)
+
+    def shown(model: Model, seed: str, *, large: bool) -> Shown:
+        path = record.pictures.get(model.name, {}).get(scene, {}).get(seed)
+        picture = _painted(pictures, path, f"{scene}-{model.name}-{seed}", f"{title}, painted by {model.phrase}", large)
+        return Shown(picture, model.label, palette[model.name].variable)
+
+    settings = settings_of(record.any_picture(scene))
+    planned = text(table(table(record.settings.get("generation")).get("scenes")).get(scene))
+    return SceneView(
+        title=title,
+        prompt=text(settings.get("prompt")) or planned,
+        note=_note(settings),
+        featured=tuple(shown(model, seeds[0], large=True) for model in featured_models(record)),
+        grid=tuple((model, tuple(shown(model, seed, large=False) for seed in seeds)) for model in record.models),
+    )
+
+
+def control_view(record: Record, palette: Palette, pictures: Pictures) -> ControlView | None:
+    """The reference, its outline and the pictures painted to it; nothing if there are none."""
+    control = record.control
+    if not control.pictures:
+        return None
+    given = (
+        Shown(pictures.add(control.reference, "control-reference", "The reference picture", LARGE), "Reference"),
+        Shown(pictures.add(control.edges, "control-edges", "The edges of the reference picture", LARGE), "Its outline"),
+    )
+    order = {model.name: place for place, model in enumerate(record.models)}
+    names = sorted(control.pictures, key=lambda name: (order.get(name, len(order)), name))
+    settings = settings_of(next(iter(control.pictures[names[0]].values())))
+    rows = tuple(_control_row(record, name, palette, pictures) for name in names)
+    return ControlView(given, text(settings.get("prompt")), _note(settings), rows)
+
+
+def _control_row(record: Record, name: str, palette: Palette, pictures: Pictures) -> ControlRow:
+    model = record.model(name)
+    label, phrase = (model.label, model.phrase) if model else (name, name)
+
+    def shown(paths: dict[str, Path], stem: str, how: str) -> tuple[Shown, ...]:
+        alt = f"Painted {how} by {phrase}"
+        return tuple(Shown(pictures.add(path, f"{stem}-{seed}", alt), label) for seed, path in paths.items())
+
+    return ControlRow(
+        label=label,
+        colour=palette[name].variable if model else "",
+        scores=next((row for row in record.scores.control if row.model == name), None),
+        painted=shown(record.control.pictures[name], f"control-{name}", "to the outline"),
+        without=shown(record.control.without.get(name, {}), f"control-{name}-without", "without the outline"),
+    )
+
+
+def _painted(pictures: Pictures, path: Path | None, name: str, alt: str, large: bool) -> Picture | None:
+    return pictures.add(path, f"{name}-large", alt, LARGE) if large else pictures.add(path, name, alt)
+
+
+def _note(settings: Json) -> str:
+    """``25 steps, guidance 7.5``: as much of it as the picture records."""
+    patterns = {
+        "num_inference_steps": "{} steps",
+        "guidance_scale": "guidance {}",
+        "negative_prompt": "without “{}”",
+        "controlnet_conditioning_scale": "ControlNet scale {}",
+    }
+    found = [pattern.format(plain(settings[key])) for key, pattern in patterns.items() if text(settings.get(key))]
+    return ", ".join(found)

@@ -1,0 +1,257 @@
+"""A run folder as the report reads it: models, photos, pictures and provenance. Only ``scores.json`` must exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from portrayal.report.scores import Json, ModelScores, Scores, kind_of, load_scores, number, rows, table, text
+
+SCENES = ("street", "football", "kitchen", "office", "forest")
+_KINDS = ("base", "unet", "lora")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One prepared photo of the person."""
+
+    id: str
+    path: Path
+    caption: str
+    heldout: bool
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """The loss of each optimizer step, from ``training.jsonl``."""
+
+    steps: tuple[int, ...]
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model: its scores, and how it was trained if it has been."""
+
+    scores: ModelScores
+    evaluated: bool
+    method: Json
+    log: TrainingLog | None
+
+    @property
+    def name(self) -> str:
+        """The folder name, such as ``lora-64``."""
+        return self.scores.name
+
+    @property
+    def kind(self) -> str:
+        """``base``, ``unet``, ``lora`` or another word."""
+        return self.scores.kind
+
+    @property
+    def label(self) -> str:
+        """The name a person reads, such as ``LoRA 64``."""
+        if self.name == "base":
+            return "Base"
+        if self.name == "unet":
+            return "Full UNet"
+        return f"LoRA {self.scores.rank}" if self.name == f"lora-{self.scores.rank}" else self.name
+
+    @property
+    def phrase(self) -> str:
+        """The name within a sentence, such as ``the full UNet``."""
+        return {"Base": "the base", "Full UNet": "the full UNet"}.get(self.label, self.label)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was wrong with a photo that was handed in, and what was done about it."""
+
+    file: str
+    message: str
+    action: str
+
+
+@dataclass(frozen=True)
+class Control:
+    """The reference picture, its outline, and what each model painted: ``pictures[model][seed]``.
+
+    ``without`` holds the same seeds painted without the outline.
+    """
+
+    reference: Path | None
+    edges: Path | None
+    pictures: dict[str, dict[str, Path]]
+    without: dict[str, dict[str, Path]]
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything that a report shows; ``pictures[model][scene][seed]`` are paths."""
+
+    folder: Path
+    scores: Scores
+    models: tuple[Model, ...]
+    photos: tuple[Photo, ...]
+    findings: tuple[Finding, ...]
+    pictures: dict[str, dict[str, dict[str, Path]]]
+    control: Control
+    provenance: Json
+    config: str
+
+    @property
+    def settings(self) -> Json:
+        """``config.toml`` as values; empty if it cannot be read."""
+        try:
+            return tomllib.loads(self.config)
+        except tomllib.TOMLDecodeError:
+            return {}
+
+    @property
+    def scenes(self) -> list[str]:
+        """Scenes painted by any model, in the order of the config."""
+        found = {scene for by_scene in self.pictures.values() for scene in by_scene}
+        order = list(table(table(self.settings.get("generation")).get("scenes"))) or SCENES
+        return [scene for scene in order if scene in found] + sorted(found - set(order))
+
+    @property
+    def untrained(self) -> list[str]:
+        """Names of models that the config asks for and that the run does not have yet."""
+        study = table(self.settings.get("study"))
+        ranks = study.get("ranks")
+        planned = ["unet"] if study.get("full_unet") is True else []
+        planned += [f"lora-{rank}" for rank in ranks] if isinstance(ranks, list) else []
+        trained = {model.name for model in self.models if model.method or model.log}
+        return [name for name in planned if name not in trained]
+
+    def any_picture(self, scene: str) -> Path | None:
+        """Some picture of a scene."""
+        return next((path for scenes in self.pictures.values() for path in scenes.get(scene, {}).values()), None)
+
+    def seeds(self, scene: str) -> list[str]:
+        """Seeds with which any model painted a scene, in rising order."""
+        return sorted({seed for scenes in self.pictures.values() for seed in scenes.get(scene, {})}, key=_natural)
+
+    def model(self, name: str | None) -> Model | None:
+        """The model of that name, if the run has it."""
+        return next((model for model in self.models if model.name == name), None)
+
+    def first_of(self, kind: str) -> Model | None:
+        """The first model of a kind."""
+        return next((model for model in self.models if model.kind == kind), None)
+
+
+def read_run(folder: Path) -> Record:
+    """Read a run folder.
+
+    Raises:
+        UsageError: If it holds no readable ``scores.json``.
+    """
+    scores = load_scores(folder)
+    manifest = _json(folder / "dataset" / "manifest.json")
+    models = _models(folder, scores)
+    return Record(
+        folder=folder,
+        scores=scores,
+        models=models,
+        photos=tuple(_photos(folder / "dataset" / "images", manifest, scores.heldout_photos)),
+        findings=tuple(
+            Finding(text(row.get("file")), text(row.get("message")), text(row.get("action")))
+            for row in rows(manifest.get("findings"))
+        ),
+        pictures={model.name: _scenes(folder / "images" / model.name) for model in models},
+        control=_control(folder / "images" / "control"),
+        provenance=_json(folder / "run.json"),
+        config=_text(folder / "config.toml"),
+    )
+
+
+def _models(folder: Path, scores: Scores) -> tuple[Model, ...]:
+    known = {model.name: model for model in scores.models}
+    trained = [path.name for path in _folders(folder / "models") if path.name not in known]
+    methods = {name: _json(folder / "models" / name / "method.json") for name in [*known, *trained]}
+    models = [
+        Model(
+            scores=known.get(name) or _unscored(name, method),
+            evaluated=name in known,
+            method=method,
+            log=_training_log(folder / "models" / name / "training.jsonl"),
+        )
+        for name, method in methods.items()
+    ]
+    return tuple(sorted(models, key=_place))
+
+
+def _unscored(name: str, method: Json) -> ModelScores:
+    rank = number(method.get("rank"))
+    return ModelScores(name, text(method.get("kind")) or kind_of(name), None if rank is None else int(rank))
+
+
+def _place(model: Model) -> tuple[int, int, str]:
+    kind = _KINDS.index(model.kind) if model.kind in _KINDS else len(_KINDS)
+    return kind, model.scores.rank or 0, model.name
+
+
+def _training_log(path: Path) -> TrainingLog | None:
+    points = []
+    for line in _text(path).splitlines():
+        row = _parsed(line)  # the last line of a run that is still training may be half written
+        step, loss = number(row.get("step")), number(row.get("loss"))
+        if step is not None and loss is not None:
+            points.append((int(step), loss))
+    points = sorted(dict(points).items())  # a resumed run repeats steps: the later line holds
+    return TrainingLog(tuple(step for step, _ in points), tuple(loss for _, loss in points)) if points else None
+
+
+def _photos(folder: Path, manifest: Json, heldout: frozenset[str]) -> list[Photo]:
+    found = []
+    for row in rows(manifest.get("photos")):
+        name = Path(text(row.get("id"))).name
+        path = folder / f"{name}.png"
+        if name and path.is_file():
+            found.append(Photo(name, path, text(row.get("caption")), bool(row.get("heldout")) or name in heldout))
+    return sorted(found, key=lambda photo: photo.heldout)
+
+
+def _scenes(folder: Path) -> dict[str, dict[str, Path]]:
+    return {scene.name: found for scene in _folders(folder) if (found := _seeds(scene))}
+
+
+def _seeds(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.glob("*.png"), key=lambda path: _natural(path.stem))}
+
+
+def _control(folder: Path) -> Control:
+    reference, edges = folder / "reference.png", folder / "edges.png"
+    return Control(
+        reference=reference if reference.is_file() else None,
+        edges=edges if edges.is_file() else None,
+        pictures=_scenes(folder),
+        without={path.name: _seeds(path / "without") for path in _folders(folder)},
+    )
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _natural(name: str) -> tuple[tuple[int, str], ...]:
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.findall(r"\d+|\D+", name))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def _json(path: Path) -> Json:
+    return _parsed(_text(path))
+
+
+def _parsed(content: str) -> Json:
+    try:
+        return table(json.loads(content))
+    except ValueError:
+        return {}

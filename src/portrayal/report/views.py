@@ -1,0 +1,202 @@
+"""What the templates show, assembled from a record: pictures, charts, and rows of text in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from portrayal.report.charts import identity_chart, lightness_chart, timestep_chart, training_chart
+from portrayal.report.gallery import (
+    ControlView,
+    PhotoView,
+    SceneView,
+    Shown,
+    control_view,
+    featured_models,
+    hero,
+    opening_model,
+    photo_views,
+    scene_view,
+)
+from portrayal.report.palette import Colour, colours
+from portrayal.report.pictures import Pictures, lightness
+from portrayal.report.record import Model, Record
+from portrayal.report.scores import Comparison, Json, rows, table, text
+from portrayal.report.svg import Chart
+from portrayal.report.wording import counted, flat, long_date, plain, with_article, words
+
+_AXES = {"identity": "likeness", "heldout_loss": "held-out loss", "prompt": "prompt"}
+_IN_CARD_HEAD = ("name", "kind", "rank", "alpha", "settings")
+
+
+@dataclass(frozen=True)
+class CardView:
+    """How one model was trained."""
+
+    model: Model
+    facts: Json
+    settings: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """The whole report, as the templates read it."""
+
+    record: Record
+    title: str
+    date: str
+    base: str
+    facts: tuple[str, ...]
+    colours: dict[str, Colour]
+    badges: dict[str, str]
+    opening: Model | None
+    hero: tuple[Shown, ...]
+    photos: tuple[PhotoView, ...]
+    featured: tuple[Model, ...]
+    scenes: tuple[SceneView, ...]
+    control: ControlView | None
+    charts: dict[str, Chart | None]
+    cards: tuple[CardView, ...]
+    provenance: tuple[tuple[str, str], ...]
+    photo_ids: tuple[str, ...]
+    consent: str
+    licences: tuple[str, ...]
+    axes: dict[str, str]
+
+    def outcome(self, row: Comparison) -> str:
+        """What a comparison says, in words."""
+        if row.distinguishable and row.better:
+            return f"yes: {self.label(row.better)} is better" + (", by too little to matter" if row.equivalent else "")
+        if row.distinguishable:
+            return "yes"
+        return "no: equal for all that matters" if row.equivalent else "no: too close to call"
+
+    def label(self, name: str) -> str:
+        """The label of the model of that name."""
+        model = self.record.model(name)
+        return model.label if model else name
+
+
+def assemble(record: Record, pictures: Pictures) -> View:
+    """Turn a record into what the templates show; the files of its pictures gather in ``pictures``."""
+    palette = colours(record.models)
+    photos = tuple(photo_views(record, pictures))
+    base = record.scores.base or _base_name(record.provenance)
+    return View(
+        record=record,
+        title=f"Portrait of {with_article(record.scores.class_noun)}",
+        date=long_date(text(record.provenance.get("created"))),
+        base=base,
+        facts=tuple(_facts(record)),
+        colours=palette,
+        badges=_badges(record),
+        opening=opening_model(record),
+        hero=tuple(shown for shown in hero(record, photos, pictures) if shown.picture is not None),
+        photos=photos,
+        featured=tuple(featured_models(record)),
+        scenes=tuple(scene_view(record, scene, palette, pictures) for scene in record.scenes),
+        control=control_view(record, palette, pictures),
+        charts=_charts(record, palette),
+        cards=tuple(_cards(record)),
+        provenance=tuple(_provenance(record, base)),
+        photo_ids=tuple(_photo_ids(record)),
+        consent=consent_sentence(record.provenance.get("consent")),
+        licences=tuple(_licences(record, base)),
+        axes=_AXES,
+    )
+
+
+def _facts(record: Record) -> Iterable[str]:
+    if record.photos:
+        yield counted(len(record.photos), "photo")
+    yield counted(sum(model.kind != "base" for model in record.models), "tuned model")
+    painted = sum(len(seeds) for scenes in record.pictures.values() for seeds in scenes.values())
+    if painted:
+        yield f"{counted(painted, 'picture')} of {counted(len(record.scenes), 'scene')}"
+
+
+def _badges(record: Record) -> dict[str, str]:
+    verdict = record.scores.verdict
+    badges = dict.fromkeys(verdict.tied, "tied")
+    if verdict.best_lora:
+        badges[verdict.best_lora] = "best LoRA"
+    if verdict.winner:
+        badges[verdict.winner] = "recommended"
+    return badges
+
+
+def _charts(record: Record, palette: dict[str, Colour]) -> dict[str, Chart | None]:
+    photos = [found for photo in record.photos if (found := lightness(photo.path)) is not None]
+    painted = [(model, _lightnesses(record, model)) for model in record.models]
+    return {
+        "identity": identity_chart(record.scores, record.models, palette),
+        "timesteps": timestep_chart(record.models, palette),
+        "training": training_chart(record.models, palette),
+        "lightness": lightness_chart(photos, painted, palette),
+    }
+
+
+def _lightnesses(record: Record, model: Model) -> list[float]:
+    paths = [path for seeds in record.pictures.get(model.name, {}).values() for path in seeds.values()]
+    return [found for path in paths if (found := lightness(path)) is not None]
+
+
+def _cards(record: Record) -> Iterable[CardView]:
+    for model in record.models:
+        if not model.method:
+            continue
+        rest = {key: value for key, value in model.method.items() if key not in _IN_CARD_HEAD and not _measured(key)}
+        yield CardView(model, model.method, tuple(flat(table(model.method.get("settings")) | rest)))
+
+
+def _measured(key: str) -> bool:
+    return key in {"train_seconds", "trainable_parameters", "file_megabytes", "peak_memory_gib"}
+
+
+def _base_name(provenance: Json) -> str:
+    base = provenance.get("base")
+    return text(base) or text(table(base).get("name")) or "unknown"
+
+
+def _provenance(record: Record, base: str) -> Iterable[tuple[str, str]]:
+    run = record.provenance
+    yield "Base", base
+    yield from (
+        (f"Base · {words(key)}", plain(value)) for key, value in table(run.get("base")).items() if key != "name"
+    )
+    for label, key in (("Created", "created"), ("Seed", "seed"), ("Command", "command"), ("Device", "device")):
+        if text(run.get(key)):
+            yield label, text(run[key])
+    yield from ((f"Version · {label}", value) for label, value in flat(table(run.get("versions"))))
+    yield from ((f"Machine · {label}", value) for label, value in flat(table(run.get("machine"))))
+    if text(run.get("machine")):
+        yield "Machine", text(run["machine"])
+
+
+def _photo_ids(record: Record) -> list[str]:
+    recorded = run_photos if isinstance(run_photos := record.provenance.get("photos"), list) else []
+    ids = [text(item) for item in recorded if text(item)] + [text(row.get("id")) for row in rows(recorded)]
+    return ids or sorted(photo.id for photo in record.photos)
+
+
+def consent_sentence(value: object) -> str:
+    """A sentence on whether the person's consent was recorded."""
+    if value is True or value == "stated by the user":
+        return "The user stated that the person in the photos consents."
+    if value is False or value == "refused":
+        return "The person in the photos did not consent: keep these pictures to yourself, and delete the weights."
+    return "Whether the person in the photos consents was not recorded: ask before you pass these pictures on."
+
+
+def _licences(record: Record, base: str) -> Iterable[str]:
+    known = text(record.provenance.get("base_licence")) or text(table(record.provenance.get("base")).get("licence"))
+    if known or base == "pocket":
+        yield f"The base and what is tuned from it: {known or 'Apache-2.0'}."
+    else:
+        yield (
+            "Tuned weights keep the licence of their base. That of Stable Diffusion 1.5 is CreativeML Open RAIL-M: "
+            "its use restrictions go with the weights and the pictures."
+        )
+    for encoder in record.scores.encoders:
+        licence = f" ({encoder.licence})" if encoder.licence else ""
+        yield f"Judge of {_AXES.get(encoder.axis, words(encoder.axis))}: {encoder.name}{licence}."

@@ -1,0 +1,253 @@
+"""A Run: one output folder with its provenance, events and everything made from it; files appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from portrayal.config import Config, nearest, validate
+from portrayal.errors import EnvironmentFault, RunConflictError, UsageError
+
+PACKAGES = ("portrayal", "torch", "diffusers", "transformers", "peft", "accelerate")
+
+Progress = Callable[["Event"], None]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened: a stage started, moved on, finished, was skipped, or has something to say."""
+
+    stage: str
+    """`prepare`, `class_images`, `train.lora-64`, `generate.unet`, …"""
+
+    kind: str
+    """`started`, `progress`, `finished`, `skipped` or `note`."""
+
+    done: int = 0
+    total: int = 0
+    message: str = ""
+    """What a person should read."""
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write a file to; it takes its place when the block ends, or vanishes if it fails.
+
+    Raises:
+        EnvironmentFault: If the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise write_fault(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`; it takes the place of `path` when the block ends, or vanishes if it fails."""
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except OSError as error:
+        raise write_fault(path, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_fault(path: Path, error: OSError) -> EnvironmentFault:
+    """What a failed write means to a person."""
+    return EnvironmentFault(
+        f"{path} could not be written: {error.strerror or error}.",
+        "Free some disk space or choose another folder with --out, then run the same command again.",
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def fingerprint(value: object) -> str:
+    """Sixteen hex digits that change when the JSON form of the value does."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(frozen=True)
+class Run:
+    """One output folder.
+
+    Attributes:
+        folder: The folder.
+        config: What the run is a function of, besides the photos.
+    """
+
+    folder: Path
+    config: Config
+
+    @classmethod
+    def create(cls, folder: Path, config: Config, provenance: Mapping[str, object]) -> Run:
+        """Start a run in a new or empty folder, or go on with the same run.
+
+        Raises:
+            RunConflictError: If the folder holds another run, or files that are no run.
+        """
+        if (folder / "run.json").is_file():
+            run = cls.open(folder)
+            run.check_same(config, provenance)
+            return run
+        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise RunConflictError(
+                f"{folder} is not empty and is no run of Portrayal.", "Choose another folder with --out."
+            )
+        run = cls(folder, config)
+        write_text(folder / "config.toml", config.to_toml())
+        machine = {"system": platform.platform(), "cpus": os.cpu_count()}
+        record = {"schema": 1, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": command_line()}
+        record |= {"versions": versions(), "machine": machine, "seed": config.seed, **provenance}
+        write_json(folder / "run.json", record)  # last: a folder without it is no run
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Open an existing run.
+
+        Raises:
+            UsageError: If the folder holds none, or its files are damaged.
+        """
+        if not (folder / "run.json").is_file():
+            names = [path.parent.name for path in folder.parent.glob("*/run.json")] if folder.parent.is_dir() else []
+            raise UsageError(
+                f"{folder} holds no run.", nearest(folder.name, names) or "Start one: portrayal run PHOTOS"
+            )
+        try:
+            import tomllib
+
+            values = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{folder / 'config.toml'} cannot be read: {error}.", "Start anew in another folder.") from error
+        return cls(folder, validate(values))
+
+    def check_same(self, config: Config, provenance: Mapping[str, object]) -> None:
+        """Refuse to go on with other settings, another base or other photos than the run was started with."""
+        differing = differing_keys(self.config.model_dump(mode="json"), config.model_dump(mode="json"))
+        recorded = self.provenance
+        differing += [key for key in ("base", "photos") if key in provenance and recorded.get(key) != provenance[key]]
+        if differing:
+            raise RunConflictError(
+                f"{self.folder} holds another run; these differ: {', '.join(differing)}.",
+                f"Choose another folder, such as --out {free_folder(self.folder)}, or repeat the command it was made with.",
+            )
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What `run.json` records: command, versions, machine, base, photo ids, consent."""
+        return dict(json.loads((self.folder / "run.json").read_text(encoding="utf-8")))
+
+    def record(self, **values: object) -> None:
+        """Add to `run.json`."""
+        write_json(self.folder / "run.json", self.provenance | values)
+
+    @property
+    def dataset_folder(self) -> Path:
+        """Where the PreparedDataset lies."""
+        return self.folder / "dataset"
+
+    def model_folder(self, name: str) -> Path:
+        """Where a model's weights, settings and training record lie."""
+        return self.folder / "models" / name
+
+    def image_path(self, model: str, scene: str, number: int) -> Path:
+        """Where a picture of a scene lies."""
+        return self.folder / "images" / model / scene / f"{number}.png"
+
+    def finished(self, stage: str, inputs: object) -> bool:
+        """Whether a stage has been finished with these inputs."""
+        path = self.folder / "stages" / f"{stage}.json"
+        return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("inputs") == fingerprint(inputs)
+
+    def mark_finished(self, stage: str, inputs: object, seconds: float) -> None:
+        """Remember that a stage has been finished with these inputs."""
+        write_json(self.folder / "stages" / f"{stage}.json", {"inputs": fingerprint(inputs), "seconds": round(seconds, 2)})
+
+    def log(self, event: Event) -> None:
+        """Append an event to `events.jsonl`."""
+        record = {"time": round(time.time(), 3), **{key: value for key, value in vars(event).items() if value != ""}}
+        try:
+            with (self.folder / "events.jsonl").open("a", encoding="utf-8") as events:
+                events.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise write_fault(self.folder / "events.jsonl", error) from error
+
+
+def command_line() -> str:
+    """The command as typed, with the program's name instead of its path."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def differing_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Paths of the settings in which two configs differ."""
+    paths: list[str] = []
+    for key in {**ours, **theirs}:
+        a, b = ours.get(key), theirs.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            paths += differing_keys(a, b, f"{prefix}{key}.")
+        elif a != b:
+            paths.append(f"{prefix}{key}")
+    return paths
+
+
+def free_folder(folder: Path) -> Path:
+    """The first of `folder-2`, `folder-3`, … that does not exist."""
+    number = 2
+    while folder.with_name(f"{folder.name}-{number}").exists():
+        number += 1
+    return folder.with_name(f"{folder.name}-{number}")

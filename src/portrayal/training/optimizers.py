@@ -1,0 +1,49 @@
+"""Optimizers, each from torch or a kept library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from portrayal.config import OptimizerConfig
+from portrayal.errors import EnvironmentFault
+
+
+def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """The optimizer over parameter groups, each with its own `lr`.
+
+    Prodigy (Mishchenko and Defazio 2023, arXiv:2306.06101) finds its own step size: the groups' learning rates only
+    keep their ratio to one another.
+
+    Raises:
+        EnvironmentFault: If the optimizer's package is not installed.
+    """
+    common: dict[str, Any] = {"weight_decay": config.weight_decay}
+    match config.name:
+        case "adamw":
+            fused = groups[0]["params"][0].is_cuda
+            return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=fused, **common)
+        case "adafactor":
+            return torch.optim.Adafactor(groups, **common)
+        case "adamw8bit":
+            bitsandbytes = package("bitsandbytes")
+            built = bitsandbytes.optim.AdamW8bit(groups, betas=config.betas, eps=config.eps, **common)
+        case "prodigy":
+            largest = max(group["lr"] for group in groups)
+            relative = [group | {"lr": group["lr"] / largest} for group in groups]
+            built = package("prodigyopt").Prodigy(relative, betas=config.betas, eps=config.eps, **common)
+    optimizer: torch.optim.Optimizer = built
+    return optimizer
+
+
+def package(name: str) -> Any:
+    """Import an optimizer's package, or say how to get it."""
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise EnvironmentFault(
+            f"This optimizer needs the package {name}, which is not installed.", "pip install 'portrayal[optimizers]'"
+        ) from error

@@ -1,0 +1,131 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from portrayal.data import manifest
+from portrayal.data.manifest import PreparedDataset, load_dataset, save_dataset
+from portrayal.errors import PhotosError
+from portrayal.photos import Finding, Prepared, PreparedPhoto
+
+
+def prepared() -> Prepared:
+    photos = [
+        PreparedPhoto(
+            id=f"{index:012x}",
+            source_name=f"Größe {index}.jpg",
+            width=120,
+            height=90,
+            crop=(15, 0, 90),
+            upscaled=index == 0,
+            caption="a photo of sks woman\u2028“am Meer”",
+            heldout=index == 2,
+            near_duplicate_of=f"{0:012x}" if index == 1 else None,
+        )
+        for index in range(4)
+    ]
+    images = {photo.id: Image.new("RGB", (16, 16), (index * 60, 0, 0)) for index, photo in enumerate(photos)}
+    for image in images.values():
+        image.info["exif"] = b"Exif\0\0II*\0\x08\0\0\0\0\0"
+        image.info["icc_profile"] = b"home"
+    return Prepared(photos, images, [Finding("x.jpg", "empty", "the file is empty", "skipped")])
+
+
+def save(folder: Path) -> PreparedDataset:
+    return save_dataset(folder, prepared(), resolution=16, instance_prompt="a photo of sks", class_noun="woman", seed=3)
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    saved = save(tmp_path / "dataset")
+
+    assert load_dataset(tmp_path / "dataset") == saved
+    assert [photo.heldout for photo in saved.photos] == [False, False, True, False]
+    assert len(saved.training) == 3
+    assert saved.heldout == (saved.photos[2],)
+    with Image.open(saved.image_path(saved.photos[3])) as image:
+        assert image.getpixel((0, 0)) == (180, 0, 0)
+
+
+def test_pictures_carry_no_metadata_and_the_manifest_no_path(tmp_path: Path) -> None:
+    dataset = save(tmp_path / "dataset")
+
+    for photo in dataset.photos:
+        with Image.open(dataset.image_path(photo)) as image:
+            image.load()
+            assert image.info == {}
+    assert str(tmp_path) not in (tmp_path / "dataset" / "manifest.json").read_text(encoding="utf-8")
+
+
+def test_saving_again_takes_the_place_of_the_old_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    save(tmp_path / "dataset")
+    (tmp_path / "dataset" / "images" / "old.png").touch()
+
+    save(tmp_path / "dataset")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset"]
+    assert len(list((tmp_path / "dataset" / "images").iterdir())) == 4
+
+
+def test_a_failed_save_leaves_the_old_dataset_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = save(tmp_path / "dataset")
+
+    def interrupted(image: Image.Image) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(manifest, "_png", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path / "dataset")
+
+    assert load_dataset(tmp_path / "dataset") == saved
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset"]
+
+
+Damage = Callable[[dict[str, Any]], object]
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda content: content.pop("class_noun"), "class_noun"),
+        (lambda content: content["photos"][1].pop("caption"), r"photos\.1\.caption"),
+        (lambda content: content.update(schema=2), "schema"),
+        (lambda content: content.update(seed="3"), "seed"),
+        (lambda content: content.update(extra=1), "extra"),
+        (lambda content: content["photos"][0].update(crop=[1, 2]), r"photos\.0\.crop"),
+        (lambda content: content["findings"][0].update(kind="odd"), r"findings\.0\.kind"),
+        (lambda content: content["photos"][0].update(id="../../secret"), "photo ids"),
+        (lambda content: content["photos"][0].update(id=content["photos"][1]["id"]), "photo ids"),
+    ],
+)
+def test_damage_is_named_with_a_remedy(tmp_path: Path, damage: Damage, named: str) -> None:
+    save(tmp_path)
+    content = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
+    damage(content)
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+
+    with pytest.raises(PhotosError, match=named) as caught:
+        load_dataset(tmp_path)
+
+    assert "run the same command again" in caught.value.remedy
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\0"])
+def test_a_manifest_that_is_no_json_is_damaged(tmp_path: Path, content: str) -> None:
+    save(tmp_path)
+    (tmp_path / "manifest.json").write_text(content)
+
+    with pytest.raises(PhotosError, match="is damaged"):
+        load_dataset(tmp_path)
+
+
+def test_a_missing_picture_or_dataset_is_named(tmp_path: Path) -> None:
+    dataset = save(tmp_path / "dataset")
+    dataset.image_path(dataset.photos[1]).unlink()
+
+    with pytest.raises(PhotosError, match="Größe 1.jpg is missing"):  # noqa: RUF043
+        load_dataset(tmp_path / "dataset")
+    with pytest.raises(PhotosError, match="holds no prepared dataset"):
+        load_dataset(tmp_path / "elsewhere")

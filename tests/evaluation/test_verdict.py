@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portrayal.evaluation.comparisons import holm_levels
+from portrayal.evaluation.intervals import Interval
+from portrayal.evaluation.verdict import (
+    Comparison,
+    ControlEvidence,
+    Levels,
+    Margins,
+    ModelEvidence,
+    Verdict,
+    compare_pair,
+    decide,
+)
+
+PHOTOS, STRATA, SCENES, SEEDS = 4, 10, 6, 5
+MARGINS = Margins()
+LEVELS = Levels(Interval(0.85, 0.83, 0.87), Interval(0.30, 0.28, 0.32), np.array([58.0, 60.0, 62.0, 61.0, 59.0]))
+
+
+def model(
+    name: str,
+    *,
+    identity: float | None = 0.7,
+    prompt: float | None = 0.30,
+    lightness: float = 60.0,
+    loss: float = -0.02,
+    noise: float = 0.004,
+    seed: int = 0,
+    shape: tuple[int, int] = (SCENES, SEEDS),
+    photos: int = PHOTOS,
+) -> ModelEvidence:
+    """Evidence around given means; what all models share (scene, seed, photo) comes from one stream."""
+    own = np.random.default_rng([seed, *name.encode()])
+    common = np.random.default_rng(99).normal(0, 0.05, shape)
+    kind, _, rank = name.partition("-")
+
+    def grid(mean: float | None, spread: float) -> np.ndarray | None:
+        return None if mean is None else mean + common + own.normal(0, spread, shape)
+
+    zeros = np.zeros((photos, STRATA))
+    light = grid(lightness, 20 * noise)
+    return ModelEvidence(
+        name=name,
+        kind=kind,  # type: ignore[arg-type]
+        rank=int(rank) if rank else None,
+        heldout_log_ratios=zeros if kind == "base" else loss + own.normal(0, 0.0005, (photos, STRATA)),
+        identity=grid(identity, noise),
+        prompt=grid(prompt, noise / 4),
+        lightness=light,
+    )
+
+
+def base(**changes: object) -> ModelEvidence:
+    return model("base", **{"identity": 0.32, **changes})  # type: ignore[arg-type]
+
+
+def judge(*models: ModelEvidence, levels: Levels = LEVELS, **options: object) -> Verdict:
+    return decide(models, MARGINS, levels=levels, seed=0, **options)  # type: ignore[arg-type]
+
+
+def find(verdict: Verdict, axis: str, a: str, b: str) -> Comparison:
+    return next(c for c in verdict.comparisons if c.axis == axis and {c.a, c.b} == {a, b})
+
+
+def test_a_planted_gap_in_identity_is_found() -> None:
+    verdict = judge(
+        base(), model("unet", identity=0.5), model("lora-8", identity=0.55), model("lora-64", identity=0.75)
+    )
+    assert find(verdict, "identity", "lora-8", "lora-64").better == "lora-64"
+    assert (verdict.best_lora, verdict.winner, verdict.tied) == ("lora-64", "lora-64", ())
+    assert "LoRA 64 is distinguishably better than full UNet" in verdict.sentence
+    assert any("83 % of the way from a stranger (0.30)" in line for line in verdict.conclusions), verdict.conclusions
+    assert any("Behind LoRA 64, beyond chance: LoRA 8 by −0.2" in line for line in verdict.conclusions), (
+        verdict.conclusions
+    )
+
+
+def test_a_tie_takes_the_smallest_rank_and_says_so() -> None:
+    verdict = judge(base(), model("lora-128"), model("lora-8"), model("lora-32"), model("unet"))
+    assert verdict.best_lora == "lora-8"
+    assert verdict.tied == ("lora-8", "lora-32", "lora-128")
+    assert verdict.winner is None
+    assert "LoRA 8, LoRA 32 and LoRA 128 cannot be told apart" in verdict.sentence
+    assert "take the smallest, LoRA 8" in verdict.sentence
+    assert "Full UNet and LoRA 8 cannot be told apart: use LoRA 8, the smaller file." in verdict.sentence
+
+
+def test_the_better_unet_wins() -> None:
+    verdict = judge(base(), model("lora-8"), model("unet", identity=0.8))
+    assert verdict.winner == "unet"
+    assert "Full UNet is distinguishably better than LoRA 8: use it." in verdict.sentence
+    assert any(line.startswith("Full UNet is ahead of LoRA 8") for line in verdict.conclusions)
+
+
+def test_a_rank_that_loses_the_prompt_is_set_aside_however_alike_it_looks() -> None:
+    verdict = judge(base(), model("lora-8", identity=0.6), model("lora-64", identity=0.8, prompt=0.25))
+    assert verdict.best_lora == "lora-8"
+    assert any("Set aside for following the prompt less: LoRA 64" in line for line in verdict.conclusions)
+
+
+def test_more_identity_for_less_prompt_is_a_trade_off_without_winner() -> None:
+    verdict = judge(base(), model("lora-8"), model("unet", identity=0.85, prompt=0.25))
+    assert verdict.winner is None
+    assert "trade-off" in verdict.sentence
+    assert any("full UNet follows the prompt less" in line for line in verdict.conclusions)
+
+
+def test_a_certain_difference_that_does_not_matter_is_not_worse() -> None:
+    verdict = judge(base(), model("lora-8", identity=0.700, noise=1e-5), model("lora-32", identity=0.705, noise=1e-5))
+    found = find(verdict, "identity", "lora-8", "lora-32")
+    assert found.distinguishable
+    assert found.equivalent
+    assert verdict.best_lora == "lora-8"
+    assert "differ by nothing that can be told apart or that matters" in verdict.sentence
+    assert any("equal to within 0.02" in line for line in verdict.conclusions)
+
+
+def test_without_identity_the_loss_decides_and_the_verdict_says_so() -> None:
+    models = [model("lora-8", identity=None, loss=-0.01), model("lora-64", identity=None, loss=-0.03)]
+    verdict = judge(base(identity=None), *models, model("unet", identity=None, loss=-0.01))
+    assert (verdict.best_lora, verdict.winner) == ("lora-64", "lora-64")
+    assert verdict.sentence.startswith("Identity could not be measured, so the held-out loss decides")
+    assert verdict.conclusions[0].startswith("Identity was not measured")
+    assert not [c for c in verdict.comparisons if c.axis == "identity"]
+
+
+def test_loss_decides_when_only_some_have_an_identity() -> None:
+    verdict = judge(base(), model("lora-8", loss=-0.03), model("lora-64", identity=None, loss=-0.01))
+    assert verdict.best_lora == "lora-8"
+    assert "held-out loss decides" in verdict.sentence
+
+
+def test_one_seed_decides_nothing() -> None:
+    one = (SCENES, 1)
+    verdict = judge(base(shape=one), model("lora-8", identity=0.5, shape=one), model("lora-64", shape=one))
+    assert not any(c.distinguishable for c in verdict.comparisons if c.axis != "heldout_loss")
+    assert (verdict.best_lora, verdict.winner) == ("lora-8", None)
+    assert any("1 seed, which gives no interval" in line for line in verdict.conclusions), verdict.conclusions
+    assert json.loads(json.dumps(verdict.as_json()))["comparisons"][0]["difference"]["low"] is None
+
+
+def test_one_photo_says_nothing_about_the_loss() -> None:
+    verdict = judge(base(photos=1), model("lora-8", photos=1, identity=None), model("unet", photos=1, identity=None))
+    assert verdict.winner is None
+    assert "On 1 held-out photo," in verdict.conclusions[-1]
+    assert "too close to call" in verdict.conclusions[-1]
+
+
+def test_training_that_did_nothing_wins_nothing() -> None:
+    verdict = judge(base(), model("unet", identity=0.32))
+    assert verdict.winner is None
+    assert "Whether full UNet is better than the untouched base is too close to call" in verdict.sentence
+    assert "with 4 held-out photos and 5 seeds" in verdict.sentence
+
+
+def test_training_that_did_harm_is_called_harm() -> None:
+    verdict = judge(base(), model("unet", identity=0.2))
+    assert verdict.winner is None
+    assert "the training did harm" in verdict.sentence
+    assert "no more like the person than a stranger does" in verdict.conclusions[0]
+
+
+def test_only_the_base_leaves_nothing_to_choose() -> None:
+    verdict = judge(base())
+    assert (verdict.best_lora, verdict.winner, verdict.conclusions, verdict.comparisons) == (None, None, (), ())
+    assert "nothing to choose" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("lightness", "expected"),
+    [(68.0, "brighter than the photos by L* +"), (52.0, "darker than the photos by L* −"), (61.0, "about as bright")],
+)
+def test_brightness_is_called_only_when_it_is_noticeable(lightness: float, expected: str) -> None:
+    verdict = judge(base(lightness=60.0), model("unet", lightness=lightness))
+    told = next(line for line in verdict.conclusions if line.startswith("Brightness"))
+    assert expected in told
+    assert ("brighter" in told) == (lightness > 62)
+
+
+def test_brightness_that_varies_too_much_is_left_open() -> None:
+    rng = np.random.default_rng(3)
+    grid = 60 + rng.normal(0, 15, (1, SEEDS)) + rng.normal(0, 1, (SCENES, SEEDS))
+    wild = ModelEvidence("unet", "unet", None, np.full((PHOTOS, STRATA), -0.1), None, None, grid)
+    verdict = judge(wild)
+    assert any("too close to call against the photos" in line for line in verdict.conclusions)
+
+
+def test_control_is_told_with_and_without() -> None:
+    control = ControlEvidence(
+        "lora-8",
+        np.array([0.6, 0.62, 0.64]),
+        np.array([0.2, 0.21, 0.19]),
+        np.array([0.7, 0.6, 0.8]),
+        np.array([0.7] * 3),
+    )
+    verdict = judge(base(), model("lora-8"), model("unet"), control=[control])
+    told = next(line for line in verdict.conclusions if "ControlNet" in line)
+    assert "LoRA 8's pictures" in told
+    assert "F1 0.62" in told
+    assert "+0.42" in told
+    assert told.endswith("(too close to call).")
+
+
+@given(st.sampled_from(["unet", "lora-8"]), st.booleans(), st.booleans(), st.booleans())
+def test_every_verdict_has_four_to_seven_findings(name: str, more: bool, no_identity: bool, no_prompt: bool) -> None:
+    missing = {"identity": None} if no_identity else {}
+    without = {**missing, **({"prompt": None} if no_prompt else {})}
+    others = [model("lora-16", **without), model("lora-32", **without)] if more else []
+    control = [ControlEvidence(name, np.array([0.5]))] if more else []
+    verdict = judge(base(**without), model(name, **without), *others, control=control, levels=Levels())
+    assert 4 <= len(verdict.conclusions) <= 7
+    assert all(line.endswith(".") and "nan" not in line and "None" not in line for line in verdict.conclusions)
+
+
+def test_the_luck_of_training_is_said() -> None:
+    assert "another training seed" in judge(base(), model("unet")).conclusions[-1]
+    assert "3 training runs" in judge(base(), model("unet"), training_runs=3).conclusions[-1]
+
+
+@pytest.mark.parametrize(("seeds", "photos"), [(3, 3), (5, 4), (8, 6)])
+def test_identical_models_are_rarely_told_apart(seeds: int, photos: int) -> None:
+    # An A/A test: three ranks and a UNet that are one model, with noise alone between them. In 600 such trials 1 %
+    # of verdicts picked a rank, and 1 % a side.
+    picked, alarms = 0, 0
+    for trial in range(100):
+        names = ("lora-4", "lora-8", "lora-32", "unet")
+        models = [model(n, seed=trial, noise=0.05, shape=(SCENES, seeds), photos=photos) for n in names]
+        verdict = judge(*models)
+        picked += verdict.best_lora != "lora-4" or verdict.winner is not None
+        alarms += len({row.axis for row in verdict.comparisons if row.distinguishable})
+    assert picked <= 5
+    # Holm promises 5 % of the 300 families of pairs: 15, and 2 s.d. (7.5) for the luck of this draw.
+    assert alarms <= 22
+
+
+def test_planted_loss_gap_of_ranks_is_always_found() -> None:
+    for trial in range(50):
+        pair = [model("lora-8", loss=-0.010, seed=trial), model("lora-64", loss=-0.013, seed=trial)]
+        assert compare_pair(*pair, "heldout_loss", MARGINS, seed=trial).better == "lora-64"
+
+
+def test_comparison_turns_around() -> None:
+    found = compare_pair(model("lora-8"), model("unet", identity=0.8), "identity", MARGINS, seed=0)
+    turned = found.turned()
+    assert turned.difference.mean == -found.difference.mean
+    assert (turned.a, turned.better) == ("unet", "unet")
+    assert turned.turned() == found
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_levels_reject_what_holm_rejects(p_values: list[float]) -> None:
+    ordered = sorted(p_values)
+    failed = [p >= 0.05 / (len(ordered) - step) for step, p in enumerate(ordered)]
+    first = failed.index(True) if True in failed else len(ordered)
+    rejected = [p for p, level in zip(p_values, holm_levels(p_values), strict=True) if p < level]
+    assert sorted(rejected) == ordered[:first]
+
+
+def test_same_evidence_same_verdict_in_any_order() -> None:
+    models = [base(), model("unet", identity=0.75), model("lora-8"), model("lora-32")]
+    first, second = judge(*models), judge(*reversed(models))
+    assert first == judge(*models)
+    assert (first.sentence, first.conclusions) == (second.sentence, second.conclusions)
+
+
+def test_evidence_that_cannot_be_compared_is_refused() -> None:
+    for models, words in (
+        ([], "different names"),
+        ([model("unet"), model("unet")], "different names"),
+        ([model("unet"), model("lora-8", shape=(SCENES, 2))], "different cells"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            judge(*models)
+    with pytest.raises(ValueError, match="share no grid"):
+        compare_pair(model("unet"), model("lora-8", identity=None), "identity", MARGINS, seed=0)
+    with pytest.raises(ValueError, match="has a rank"):
+        ModelEvidence("x", "lora", None, np.zeros((1, 1)))
+    with pytest.raises(ValueError, match="finite"):
+        ModelEvidence("x", "unet", None, np.full((1, 1), np.nan))
+    twins = [ModelEvidence(name, "base", None, np.zeros((1, 1))) for name in "ab"]
+    with pytest.raises(ValueError, match="more than one base"):
+        judge(*twins)

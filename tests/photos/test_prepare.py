@@ -1,0 +1,205 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
+from skimage import data
+
+from portrayal.errors import PhotosError, UsageError
+from portrayal.photos import Prepared, PrepareSettings, prepare_photos
+from portrayal.photos.prepare import choose_heldout
+
+ASTRONAUT = Image.fromarray(data.astronaut())
+
+
+def picture(seed: int) -> Image.Image:
+    """Smooth noise: no two seeds look alike, and it survives JPEG."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((96, 72), Image.Resampling.BICUBIC)
+
+
+def fill(folder: Path, count: int, name: Callable[[int], str] = "photo_{:02d}.jpg".format) -> Path:
+    folder.mkdir(exist_ok=True)
+    for index in range(count):
+        picture(index).save(folder / name(index))
+    return folder
+
+
+def prepare(folder: Path, *, resolution: int = 64, num_heldout: int | None = None, seed: int = 0) -> Prepared:
+    return prepare_photos(folder, PrepareSettings(resolution, "a photo of sks woman", num_heldout, seed))
+
+
+def kinds(prepared: Prepared) -> list[tuple[str, str]]:
+    return [(finding.file, finding.kind) for finding in prepared.findings]
+
+
+def test_a_folder_becomes_square_pictures_in_order_of_name(tmp_path: Path) -> None:
+    fill(tmp_path, 6)
+    (tmp_path / "photo_02.txt").write_text("sks woman, laughing")
+    calls: list[tuple[int, int]] = []
+
+    prepared = prepare_photos(
+        tmp_path, PrepareSettings(64, "a photo of sks woman", None, 0), lambda *call: calls.append(call)
+    )
+
+    assert [photo.source_name for photo in prepared.photos] == [f"photo_{index:02d}.jpg" for index in range(6)]
+    assert {image.size for image in prepared.images.values()} == {(64, 64)}
+    assert {image.mode for image in prepared.images.values()} == {"RGB"}
+    assert prepared.photos[2].caption == "sks woman, laughing"
+    assert prepared.photos[0].caption == "a photo of sks woman"
+    assert prepared.photos[0].crop == (12, 0, 72)
+    assert (prepared.photos[0].width, prepared.photos[0].height) == (96, 72)
+    assert prepared.findings == []
+    assert calls == [(done, 6) for done in range(1, 7)]
+    assert sum(photo.heldout for photo in prepared.photos) == 1
+
+
+def test_bad_files_are_skipped_with_a_finding_and_the_rest_goes_on(tmp_path: Path) -> None:
+    fill(tmp_path, 4)
+    (tmp_path / "a_empty.jpg").touch()
+    (tmp_path / "b_text.jpg").write_text("no picture")
+    (tmp_path / "c_cut.jpg").write_bytes((tmp_path / "photo_00.jpg").read_bytes()[:-600])
+    fill(tmp_path / "more", 2)
+
+    prepared = prepare(tmp_path)
+
+    assert len(prepared.photos) == 4
+    assert kinds(prepared) == [
+        ("more", "subfolder"),
+        ("a_empty.jpg", "empty"),
+        ("b_text.jpg", "not_an_image"),
+        ("c_cut.jpg", "unreadable"),
+    ]
+    assert {finding.action for finding in prepared.findings} == {"skipped"}
+
+
+def test_small_photos_are_kept_and_said(tmp_path: Path) -> None:
+    prepared = prepare(fill(tmp_path, 3), resolution=128)
+
+    assert all(photo.upscaled for photo in prepared.photos)
+    assert kinds(prepared) == [(f"photo_0{index}.jpg", "small") for index in range(3)]
+    assert "72 pixels is enlarged to 128" in prepared.findings[0].message
+
+
+def test_equal_bytes_and_equal_pixels_are_duplicates(tmp_path: Path) -> None:
+    fill(tmp_path, 4)
+    (tmp_path / "copy.jpg").write_bytes((tmp_path / "photo_01.jpg").read_bytes())
+    with Image.open(tmp_path / "photo_03.jpg") as photo:
+        photo.save(tmp_path / "same.png")
+    (tmp_path / "same.txt").write_text("the one with words is kept")
+
+    prepared = prepare(tmp_path)
+
+    assert len(prepared.photos) == 4
+    assert kinds(prepared) == [("photo_01.jpg", "duplicate"), ("photo_03.jpg", "duplicate")]
+    assert prepared.photos[-1].caption == "the one with words is kept"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_near_duplicates_are_kept_and_never_held_out(tmp_path: Path, seed: int) -> None:
+    fill(tmp_path, 3)
+    ASTRONAUT.save(tmp_path / "x1.jpg")
+    ImageEnhance.Brightness(ASTRONAUT).enhance(1.2).save(tmp_path / "x2.jpg")
+    ASTRONAUT.crop((4, 4, 508, 508)).save(tmp_path / "x3.jpg")
+
+    prepared = prepare(tmp_path, num_heldout=3, seed=seed)
+
+    by_name = {photo.source_name: photo for photo in prepared.photos}
+    first = by_name["x1.jpg"]
+    assert first.near_duplicate_of is None
+    assert {by_name[name].near_duplicate_of for name in ("x2.jpg", "x3.jpg")} == {first.id}
+    assert kinds(prepared) == [("x2.jpg", "near_duplicate"), ("x3.jpg", "near_duplicate")]
+    assert {photo.source_name for photo in prepared.photos if photo.heldout} == {
+        f"photo_0{index}.jpg" for index in range(3)
+    }
+
+
+def test_only_near_duplicates_leave_nothing_to_judge_by(tmp_path: Path) -> None:
+    for index, quality in enumerate((60, 75, 90)):
+        ASTRONAUT.save(tmp_path / f"{index}.jpg", quality=quality)
+
+    with pytest.raises(PhotosError, match="almost the same"):
+        prepare(tmp_path)
+
+
+def test_the_split_depends_on_the_photos_and_the_seed_and_not_on_names(tmp_path: Path) -> None:
+    def heldout(folder: Path, seed: int) -> set[str]:
+        return {photo.id for photo in prepare(folder, num_heldout=3, seed=seed).photos if photo.heldout}
+
+    one = fill(tmp_path / "one", 10)
+    two = fill(tmp_path / "two", 10, lambda index: f"{9 - index}_renamed.jpg")
+
+    assert heldout(one, 0) == heldout(two, 0)
+    assert len({frozenset(heldout(one, seed)) for seed in range(4)}) > 1
+
+
+IDS = st.sets(st.text("0123456789abcdef", min_size=12, max_size=12), min_size=3, max_size=40)
+
+
+@settings(deadline=None)
+@given(IDS, st.integers(0, 1000), st.data())
+def test_a_split_leaves_both_sides_something_and_no_look_alikes_apart(
+    ids: set[str], seed: int, data: st.DataObject
+) -> None:
+    alike = data.draw(st.sets(st.sampled_from(sorted(ids)), max_size=len(ids) - 1))
+    wish = data.draw(st.none() | st.integers(1, max(1, min(len(ids) - 2, len(ids) - len(alike)))))
+
+    chosen = choose_heldout(ids, alike, wish, seed)
+
+    assert chosen == choose_heldout(sorted(ids, reverse=True), alike, wish, seed)
+    assert not chosen & alike
+    assert 1 <= len(chosen) <= len(ids) - 2
+    assert len(chosen) <= 4 if wish is None else len(chosen) == wish
+
+
+@pytest.mark.parametrize(("photos", "expected"), [(3, 1), (5, 1), (8, 2), (10, 2), (14, 3), (18, 4), (60, 4)])
+def test_the_rule_is_a_fifth_of_the_photos_four_at_most(photos: int, expected: int) -> None:
+    assert len(choose_heldout([str(index) for index in range(photos)], (), None, 0)) == expected
+
+
+@pytest.mark.parametrize("num_heldout", [3, 4, 5])
+def test_holding_out_too_many_is_refused(tmp_path: Path, num_heldout: int) -> None:
+    with pytest.raises(UsageError, match="Hold out 2 at most"):
+        prepare(fill(tmp_path, 4), num_heldout=num_heldout)
+
+
+def test_an_empty_folder_says_what_to_add(tmp_path: Path) -> None:
+    with pytest.raises(PhotosError, match="holds no photos") as caught:
+        prepare(tmp_path)
+
+    assert "ten to twenty" in caught.value.remedy
+
+
+def test_too_few_photos_name_what_was_found(tmp_path: Path) -> None:
+    fill(tmp_path, 2)
+    (tmp_path / "copy.jpg").write_bytes((tmp_path / "photo_01.jpg").read_bytes())
+    for index in range(6):
+        (tmp_path / f"empty_{index}.jpg").touch()
+
+    with pytest.raises(PhotosError) as caught:
+        prepare(tmp_path)
+
+    assert "9 picture files, 2 of them usable and different; at least 3 are needed" in caught.value.cause
+    assert caught.value.cause.count("skipped") == 5
+    assert "and 2 more" in caught.value.cause
+    assert caught.value.remedy.startswith("Add 1 or more photos")
+
+
+def test_no_readable_photo_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("text")
+
+    with pytest.raises(PhotosError, match="its contents are not a picture"):
+        prepare(tmp_path)
+
+
+def test_pillows_warnings_about_phones_stay_silent(tmp_path: Path) -> None:
+    fill(tmp_path, 3)
+    content = (tmp_path / "photo_00.jpg").read_bytes()
+    broken_exif = b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01"
+    segment = b"\xff\xe1" + (len(broken_exif) + 2).to_bytes(2, "big") + broken_exif
+    (tmp_path / "photo_00.jpg").write_bytes(content[:2] + segment + content[2:])
+
+    assert len(prepare(tmp_path).photos) == 3

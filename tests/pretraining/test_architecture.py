@@ -1,0 +1,92 @@
+"""The embedded base stays small, and its folder loads with the classes of Stable Diffusion 1.5."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
+from torch import nn
+from transformers import CLIPModel, CLIPTextModel
+
+from pretraining import architecture
+from pretraining.architecture import Vocabulary, build_clip, build_scheduler, build_unet
+from pretraining.export import MAX_TOTAL_BYTES, Pocket, export
+from pretraining.tokenizer import encode_prompts, learn_tokenizer, vocabulary_of
+
+BIGGEST_FILE = 16 * 2**20
+
+
+@pytest.fixture(scope="module")
+def pocket() -> Pocket:
+    torch.manual_seed(0)
+    tokenizer = learn_tokenizer(["a photo of a person"])
+    unet = build_unet()
+    return Pocket(
+        tokenizer,
+        architecture.build_vae(),
+        build_clip(vocabulary_of(tokenizer)),
+        architecture.build_identity(),
+        unet,
+        architecture.build_controlnet(unet),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(pocket: Pocket, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("pocket")
+    export(pocket, folder)
+    return folder
+
+
+def half_bytes(model: nn.Module) -> int:
+    return 2 * sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_parts_fit_the_budget_with_a_full_vocabulary(pocket: Pocket) -> None:
+    clip = build_clip(Vocabulary())
+    parts = (pocket.vae, pocket.unet, pocket.controlnet, pocket.identity, clip, clip.text_model)
+    assert sum(map(half_bytes, parts)) < MAX_TOTAL_BYTES
+
+
+def test_no_file_is_too_big_for_a_repository(folder: Path) -> None:
+    assert max(file.stat().st_size for file in folder.rglob("*.safetensors")) < BIGGEST_FILE
+
+
+def test_every_width_is_a_multiple_of_32() -> None:
+    """Tensor cores want it, and the heads of 32 need it."""
+    assert all(width % 32 == 0 for width in build_unet().config.block_out_channels)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # diffusers' schedulers and NumPy 2
+def test_folder_paints(folder: Path) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(folder)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    image = pipeline("a photo", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
+    assert image.size == (architecture.PICTURE_SIZE, architecture.PICTURE_SIZE)
+
+
+def test_text_encoder_is_clips_text_half(folder: Path, pocket: Pocket) -> None:
+    """transformers renamed the weights of CLIPTextModel; a silent mismatch would load random ones."""
+    ids = torch.tensor(encode_prompts(pocket.tokenizer, ["a photo", "a photo of a person"]))
+    alone = CLIPTextModel.from_pretrained(folder / "text_encoder")(ids)
+    half = CLIPModel.from_pretrained(folder / "clip").text_model(ids)
+    assert torch.equal(alone.last_hidden_state, half.last_hidden_state)
+    assert torch.equal(alone.pooler_output, half.pooler_output)
+    assert not torch.equal(alone.pooler_output[0], alone.pooler_output[1])
+
+
+def test_scaling_factor_is_exported(pocket: Pocket, tmp_path: Path) -> None:
+    """diffusers' ``from_config`` drops a value registered after building, and latents would be six times too small."""
+    pocket.vae.register_to_config(scaling_factor=0.75)
+    export(pocket, tmp_path)
+    assert AutoencoderKL.from_pretrained(tmp_path / "vae").config.scaling_factor == 0.75
+
+
+def test_schedule_is_sd15s() -> None:
+    config = DDPMScheduler.from_config(build_scheduler().config).config
+    assert (config.beta_start, config.beta_end, config.beta_schedule) == (0.00085, 0.012, "scaled_linear")
+    assert config.prediction_type == "epsilon"
+    assert not config.clip_sample

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from portrayal.errors import UsageError
+from portrayal.formats.png import DIGITAL_SOURCE_TYPE, png_bytes
+from portrayal.report import build_report
+from portrayal.report.views import consent_sentence
+
+MakeRun = Callable[..., Path]
+Alter = Callable[[Path, Callable[[dict[str, Any]], None]], None]
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Collects what a page loads and shows, and checks that its tags close."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.ids: list[str] = []
+        self.alts: list[str] = []
+        self.tags: dict[str, int] = {}
+        self.references: list[str] = []
+        self.feed(content)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        self.loads += [value for name, value in values.items() if name in {"src", "srcset", "data", "action"}]
+        self.references += re.findall(r"url\(#([^)]+)\)", " ".join(values.values()))
+        if tag in {"a", "use", "link"}:
+            (self.references if values["href"].startswith("#") else self.loads).append(values["href"].lstrip("#"))
+        self.ids += [values["id"]] if "id" in values else []
+        self.alts += [values["alt"]] if tag == "img" else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def built(folder: Path) -> tuple[str, str]:
+    html, markdown = build_report(folder)
+    assert (html, markdown) == (folder / "report.html", folder / "report.md")
+    return html.read_text(), markdown.read_text()
+
+
+@pytest.fixture(scope="module")
+def full(full_run: Path) -> tuple[str, str]:
+    """Both reports of the full run."""
+    return built(full_run)
+
+
+def test_a_full_run_shows_every_part(full: tuple[str, str], full_run: Path) -> None:
+    html, markdown = full
+    page = Page(html)
+    assert page.tags["svg"] == 4
+    # 7 in the opening strip, 14 photos, 5 scenes x 3 side by side, 5 x 5 x 2 in the grid, 2 given and
+    # 2 models x 4 seeds with and without the outline; the last is the lightbox's
+    assert page.tags["img"] == 7 + 14 + 15 + 50 + 2 + 16 + 1
+    for words in (
+        "Use the full UNet",
+        "LoRA 128",
+        "recommended",
+        "held out",
+        "A stranger",
+        "do not rank",
+        "Held to an",
+    ):
+        assert words in html, words
+    for words in ("Use the full UNet", "LoRA 128", "**recommended**", "Held out of training", "do not rank"):
+        assert words in markdown, words
+    assert "3 August 2026" in html
+    assert "“a photo of sks woman in the kitchen”, 25 steps, guidance 7.5" in html
+    assert "portrayal run examples/photos --recipe pocket" in html
+    assert "The user stated that the person in the photos consents." in html
+    assert "not painted" not in html
+    assert not list(full_run.glob(".*")), "no temporary files stay behind"
+
+
+def test_the_page_loads_nothing(full: tuple[str, str]) -> None:
+    html, _ = full
+    page = Page(html)
+    assert all(source.startswith("data:image/webp;base64,") for source in page.loads)
+    assert set(page.references) <= set(page.ids)
+    assert len(set(page.ids)) == len(page.ids)
+    assert "http://" not in html
+    assert "https://" not in html
+    assert "@import" not in html
+    assert re.search(r"url\((?!#)", html) is None
+    assert "default-src 'none'" in html
+
+
+def test_the_script_is_the_one_that_the_policy_lets_run(full: tuple[str, str]) -> None:
+    html, _ = full
+    script = re.findall(r"<script>(.*?)</script>", html, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
+    assert len(script) == 1
+    assert f"script-src 'sha256-{digest}'" in html
+
+
+def test_building_twice_gives_the_same_bytes(full: tuple[str, str], full_run: Path) -> None:
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in sorted((full_run / "report").iterdir())}
+
+    first = files()
+    assert built(full_run) == full
+    assert files() == first
+
+
+def test_every_picture_of_the_markdown_exists_and_none_is_left_over(make_run: MakeRun) -> None:
+    folder = make_run(seeds=1)
+    (folder / "report").mkdir()
+    (folder / "report" / "photo-of-a-withdrawn-person.webp").write_bytes(b"old")
+    _, markdown = built(folder)
+    named = set(re.findall(r'src="([^"]+)"', markdown)) | set(re.findall(r"\]\((report/[^)]+)\)", markdown))
+    there = {f"report/{path.name}" for path in (folder / "report").iterdir()}
+    assert named == there
+    for path in sorted(folder.glob("report/*.webp")):
+        with Image.open(path) as image:
+            image.load()
+
+
+def test_without_control(make_run: MakeRun) -> None:
+    html, markdown = built(make_run(control=False, seeds=1))
+    assert "No ControlNet pictures were painted in this run." in html
+    assert "No ControlNet pictures were painted in this run." in markdown
+
+
+def test_without_an_identity_scorer(make_run: MakeRun, alter: Alter) -> None:
+    folder = make_run(seeds=1)
+
+    def forget(scores: dict[str, Any]) -> None:
+        scores["encoders"] = {"identity": None, "prompt": None, "notes": ["judged without faces"]}
+        scores["levels"] |= {"identity_real": None, "identity_stranger": None}
+        for row in scores["models"]:
+            row |= {"identity": None, "identity_normalised": None, "prompt": None}
+        scores["control"] = [{"model": row["model"], "edge_f1": None, "identity": None} for row in scores["control"]]
+        scores["verdict"] |= {"winner": None, "tied": [], "comparisons": []}
+
+    alter(folder / "scores.json", forget)
+    html, markdown = built(folder)
+    assert Page(html).tags["svg"] == 3
+    for text in (html, markdown):
+        assert "Likeness was not measured" in text
+        assert "judged without faces" in text
+    assert '<span class="tag recommended">' not in html
+
+
+def test_one_model_only(make_run: MakeRun) -> None:
+    html, _ = built(make_run(models=["lora-64"], seeds=1, control=False))
+    page = Page(html)
+    assert page.tags["svg"] == 4
+    assert "Planned but not trained yet: unet, lora-32, lora-128." in html
+
+
+def test_scores_alone_make_a_report(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    (folder / "scores.json").write_text(json.dumps({"schema": 1}))
+    html, markdown = built(folder)
+    assert Page(html).tags.get("svg", 0) == 0
+    for words in ("no prepared photos", "No trained model", "No scene has been painted", "was not recorded"):
+        assert words in html, words
+        assert words in markdown, words
+
+
+def test_what_is_unfinished_or_damaged_is_said(make_run: MakeRun) -> None:
+    folder = make_run(models=["base", "unet"], seeds=1, control=False)
+    unscored = folder / "models" / "lora-32"
+    unscored.mkdir()
+    (unscored / "training.jsonl").write_text('{"step": 1, "loss": 0.3}\n{"step": 2, "loss": NaN}\n{"step": 3, "lo')
+    (folder / "images" / "unet" / "street" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "images" / "base" / "forest" / "0.png").unlink()
+    (folder / "run.json").write_text("{")
+    (folder / "config.toml").write_text("not = [toml")
+    html, _ = built(folder)
+    Page(html)
+    assert "not evaluated" in html
+    # the cut picture once side by side and once in the grid; so the missing one; the unscored model in five scenes,
+    # and side by side, where it stands for the LoRAs, five times more
+    assert html.count("not painted") == 2 + 2 + 5 + 5
+
+
+def test_what_people_wrote_is_escaped(make_run: MakeRun, alter: Alter) -> None:
+    folder = make_run(models=["base", "lora-32"], seeds=1, control=False)
+    evil = "<script>alert('|')</script> \"x\" *b* [a](javascript:x)\n# c"
+
+    def spoil(content: dict[str, Any]) -> None:
+        for row in content.get("photos", []) if "findings" in content else []:
+            row["caption"] = evil
+        for row in content.get("findings", []):
+            row |= {"file": evil, "message": evil, "action": evil}
+        content |= {key: evil for key in ("class_noun", "instance_prompt", "base", "command") if key in content}
+        if "verdict" in content:
+            content["verdict"] |= {"sentence": evil, "conclusions": [evil]}
+            content["encoders"]["notes"] = [evil]
+            content["models"].append({"name": evil, "kind": "lora", "identity": {"mean": 0.5}})
+            content["verdict"]["comparisons"][0] |= {"axis": evil, "a": evil, "b": evil}
+
+    for name in ("scores.json", "run.json", "dataset/manifest.json", "models/lora-32/method.json"):
+        alter(folder / name, spoil)
+    (folder / "config.toml").write_text(f"# {evil}")
+    html, markdown = built(folder)
+    page = Page(html)
+    assert page.tags["script"] == 1
+    assert "alert(" in html
+    for text in (html, markdown):
+        assert "<script>alert" not in text
+        assert "<script" not in text.replace("<script>(() =>", "")
+    assert "[a](javascript:x)" not in re.sub("<img [^>]*>", "", markdown), "Markdown reads no links inside a tag"
+    columns = [line.replace("\\|", "").count("|") for line in markdown.splitlines() if line.startswith("| LoRA 32")]
+    assert columns == [7, 7]
+
+
+@pytest.mark.parametrize("content", [None, "{", json.dumps({"schema": 99}), "[]"])
+def test_without_scores_the_error_names_the_command(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "scores.json").write_text(content)
+    with pytest.raises(UsageError, match="portrayal evaluate"):
+        build_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_small_copies_keep_the_mark_of_a_generated_picture(make_run: MakeRun) -> None:
+    folder = make_run(models=["base", "lora-32"], seeds=1, control=False)
+    painted = png_bytes(Image.new("RGB", (300, 300), "teal"), {"prompt": "p"}, parameters="p")
+    (folder / "images" / "lora-32" / "street" / "0.png").write_bytes(painted)
+    built(folder)
+    assert DIGITAL_SOURCE_TYPE.encode() in (folder / "report" / "street-lora-32-0.webp").read_bytes()
+    assert all(DIGITAL_SOURCE_TYPE.encode() not in path.read_bytes() for path in folder.glob("report/photo-*"))
+
+
+def test_the_page_stays_small_at_512_pixels(make_run: MakeRun) -> None:
+    noise = Image.effect_noise((64, 64), 60).resize((512, 512), Image.Resampling.BICUBIC)
+    picture = Image.merge("RGB", (noise, noise.rotate(90), noise.rotate(180)))
+    folder = make_run(seeds=4)
+    picture.save(folder / "noise.png", compress_level=1)
+    content = (folder / "noise.png").read_bytes()
+    for path in [*folder.glob("images/**/*.png"), *folder.glob("dataset/images/*.png")]:
+        path.write_bytes(content)
+    html, _ = built(folder)
+    assert 3_000_000 < len(html) < 6_000_000
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("stated by the user", "The user stated that the person in the photos consents."),
+        (True, "The user stated that the person in the photos consents."),
+        ("refused", "did not consent"),
+        ("not stated", "was not recorded"),
+        ("", "was not recorded"),
+        (None, "was not recorded"),
+    ],
+)
+def test_consent_is_never_overstated(value: object, sentence: str) -> None:
+    assert sentence in consent_sentence(value)
+
+
+def test_importing_the_report_loads_neither_matplotlib_nor_pillow() -> None:
+    code = (
+        "import sys, portrayal.report; sys.exit(any(name in sys.modules for name in ('matplotlib', 'PIL', 'jinja2')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
