@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
+from torch.nn import functional
 from transformers import CLIPModel
 
 from pretraining.dataset import Dataset, roughen
@@ -32,7 +32,7 @@ def train_clip(clip: CLIPModel, vae: AutoencoderKL, data: Dataset, plan: Plan, c
             pictures, texts = forward(pixels, data.random_tokens(rows))
         logits = similarities(clip, pictures, texts)
         target = torch.arange(len(rows), device=data.device)
-        total = (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target)) / 2
+        total = (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.t(), target)) / 2
         return total, {"accuracy": (logits.detach().argmax(1) == target).float().mean()}
 
     Training(plan, clip, clock).run(
@@ -63,7 +63,7 @@ def embed_texts(clip: CLIPModel, tokens: Tensor) -> Tensor:
 def similarities(clip: CLIPModel, pictures: Tensor, texts: Tensor) -> Tensor:
     """Scaled cosines of every picture with every text, float32."""
     scale = clip.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
-    return scale * F.normalize(pictures.float(), dim=-1) @ F.normalize(texts.float(), dim=-1).t()
+    return scale * functional.normalize(pictures.float(), dim=-1) @ functional.normalize(texts.float(), dim=-1).t()
 
 
 @torch.no_grad()

@@ -46,7 +46,8 @@ def sample_captions(rng: np.random.Generator, people: int) -> list[str]:
 
 def canny(picture: np.ndarray) -> np.ndarray:
     """Edges of a uint8 RGB picture ``(H, W, 3)`` as uint8 0 or 255, ``(H, W)``."""
-    return cv2.Canny(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), *CANNY_THRESHOLDS)
+    edges: np.ndarray = cv2.Canny(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), *CANNY_THRESHOLDS)
+    return edges
 
 
 def render(folder: Path, *, people: int, per_person: int, seed: int, processes: int) -> Drawn:
@@ -59,7 +60,8 @@ def render(folder: Path, *, people: int, per_person: int, seed: int, processes: 
     job = partial(_draw_people, folder, per_person, seed)
     starts = [range(start, min(start + CHUNK, people)) for start in range(0, people, CHUNK)]
     captions = [row for rows in _map(job, starts, processes) for row in rows]
-    return Drawn(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in shapes), captions)
+    pictures, edges = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in shapes)
+    return Drawn(pictures, edges, captions)
 
 
 def _map(job: partial[list[list[str]]], items: list[range], processes: int) -> Iterator[list[list[str]]]:

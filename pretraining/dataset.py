@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,16 @@ class Dataset:
 
     @property
     def device(self) -> torch.device:
+        """Where the pictures are."""
         return self.pictures.device
 
     @property
     def people(self) -> int:
+        """How many people there are."""
         return len(self) // self.per_person
 
     def random_rows(self, count: int) -> Tensor:
+        """Indices of ``count`` random pictures."""
         return torch.randint(0, len(self), (count,), device=self.device)
 
     def pixels(self, rows: Tensor | slice) -> Tensor:
@@ -68,9 +71,9 @@ def roughen(pixels: Tensor) -> Tensor:
     zoom, shift = uniform(0.85, 1.05).view(-1), torch.rand(count, 2, device=device) * 0.2 - 0.1
     frame = torch.zeros(count, 2, 3, device=device)
     frame[:, 0, 0], frame[:, 1, 1], frame[:, :, 2] = zoom, zoom, shift
-    grid = F.affine_grid(frame, list(pixels.shape), align_corners=False)
-    moved = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    soft = F.interpolate(F.avg_pool2d(moved, 2), scale_factor=2, mode="bilinear", align_corners=False)
+    grid = functional.affine_grid(frame, list(pixels.shape), align_corners=False)
+    moved = functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    soft = functional.interpolate(functional.avg_pool2d(moved, 2), scale_factor=2, mode="bilinear", align_corners=False)
     mixed = torch.lerp(moved, soft, uniform(0, 1) * (uniform(0, 1) < 0.5))
     tinted = mixed * uniform(0.85, 1.15) + uniform(-0.1, 0.1) + torch.randn(count, 3, 1, 1, device=device) * 0.03
     return (tinted + torch.randn_like(tinted) * uniform(0, 0.06)).clamp(-1, 1)

@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import (
     AutoencoderKL,
     ControlNetModel,
@@ -21,6 +20,7 @@ from diffusers import (
 )
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 from transformers import CLIPModel, ResNetModel
 
 from pretraining.clip import embed_pictures, embed_texts, prompt_embeddings, similarities
@@ -93,7 +93,7 @@ def judge_clip(clip: CLIPModel, data: Dataset) -> float:
 def judge_identity(model: ResNetModel, data: Dataset) -> dict[str, float]:
     """Cosines of pairs of pictures, the same person's against different people's."""
     parts = [embed_people(model, data.pixels(slice(at, at + BATCH))) for at in range(0, len(data), BATCH)]
-    embeddings = F.normalize(torch.cat(parts).float(), dim=-1)
+    embeddings = functional.normalize(torch.cat(parts).float(), dim=-1)
     first, second = torch.triu_indices(len(data), len(data), offset=1, device=data.device)
     cosines = (embeddings @ embeddings.t())[first, second]
     same = first // data.per_person == second // data.per_person

@@ -193,6 +193,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def main() -> None:
+    """Write the folder with random weights, and say what it weighs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--random", type=Path, required=True, metavar="DIR", help="folder to write")
     arguments = parser.parse_args()

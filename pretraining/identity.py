@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
+from torch.nn import functional
 from transformers import ResNetModel
 
 from pretraining.clip import roughened
@@ -32,7 +32,7 @@ def train_identity(model: ResNetModel, vae: AutoencoderKL, data: Dataset, plan: 
         rows = rows[shuffle]
         pixels = roughened(data.pixels(rows), vae, REBUILT_SHARE)
         with torch.autocast(data.device.type, torch.bfloat16):
-            embeddings = F.normalize(forward(pixels).float(), dim=-1)
+            embeddings = functional.normalize(forward(pixels).float(), dim=-1)
         total = contrastive_loss(embeddings, rows // data.per_person)
         return total, {}
 
@@ -63,6 +63,6 @@ def contrastive_loss(embeddings: Tensor, people: Tensor) -> Tensor:
     """
     logits = embeddings @ embeddings.t() / TEMPERATURE
     itself = torch.eye(len(people), dtype=torch.bool, device=people.device)
-    log_share = F.log_softmax(logits.masked_fill(itself, -1e4), dim=1)
+    log_share = functional.log_softmax(logits.masked_fill(itself, -1e4), dim=1)
     same = (people.unsqueeze(0) == people.unsqueeze(1)) & ~itself
     return -((log_share * same).sum(1) / same.sum(1).clamp(min=1)).mean()

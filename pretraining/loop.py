@@ -11,6 +11,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,7 +23,7 @@ Loss = tuple[Tensor, Metrics]
 COMPILE_STEPS = 3
 
 
-class Paused(Exception):
+class Paused(Exception):  # noqa: N818
     """This call's time is over; the same command goes on from the saved state."""
 
 
@@ -39,10 +40,12 @@ class Clock:
 
     @property
     def elapsed(self) -> float:
+        """Seconds of all calls so far."""
         return self.previous + time.perf_counter() - self.started
 
     @property
     def call_is_over(self) -> bool:
+        """Whether this call should save and stop."""
         return self.call_seconds is not None and time.perf_counter() - self.started > self.call_seconds
 
     def log(self, text: str) -> None:
@@ -92,7 +95,8 @@ class Training:
         self.plan, self.model, self.clock, self.state_file = plan, model, clock, state_file
         self.average = deepcopy(model).requires_grad_(False).eval() if plan.ema else model
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.averages, self.sources = list(self.average.parameters()), list(model.parameters())
+        self.averages: list[Tensor] = list(self.average.parameters())
+        self.sources: list[Tensor] = list(model.parameters())
         decayed = [parameter for parameter in self.parameters if parameter.ndim > 1]
         rest = [parameter for parameter in self.parameters if parameter.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -101,7 +105,7 @@ class Training:
         if state_file is not None and state_file.exists():
             self._load()
 
-    def run(self, forward: Callable[..., object], loss: Callable[[Callable[..., object]], Loss]) -> nn.Module:
+    def run(self, forward: Callable[..., Any], loss: Callable[[Callable[..., Any]], Loss]) -> nn.Module:
         """Train until the plan's time is used; returns the (averaged) model.
 
         Raises:
@@ -132,7 +136,7 @@ class Training:
         self.clock.stages[plan.name] = {"steps": self.step, "seconds": self.used, "batch_size": plan.batch_size}
         return self.average.eval()
 
-    def _compiled(self, forward: Callable[..., object], loss: Callable[..., Loss]) -> Callable[..., object]:
+    def _compiled(self, forward: Callable[..., Any], loss: Callable[[Callable[..., Any]], Loss]) -> Callable[..., Any]:
         """Compile ``forward`` by taking real steps with it, outside the stage's time; else run it as it is."""
         began = time.perf_counter()
         fast = torch.compile(forward, dynamic=False)
@@ -150,9 +154,10 @@ class Training:
     def _update(self, judged: Loss, rate: float) -> Metrics:
         """One optimizer step; a gradient that is not finite leaves the weights as they are."""
         loss, metrics = judged
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.found_inf = (~torch.isfinite(norm)).float()  # read by the fused step, on the GPU
+        found = (~torch.isfinite(norm)).float()
+        self.optimizer.found_inf = found  # type: ignore[attr-defined]  # read by the fused step, on the GPU
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()

@@ -13,11 +13,13 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from pretraining import warm
 
 
 def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the result and the state")
     parser.add_argument("--minutes", type=float, default=18.0, help="the whole run, over all calls")
@@ -44,7 +46,7 @@ def main() -> None:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     progress = out / "state" / "progress.json"
-    previous = json.loads(progress.read_text()) if progress.exists() else {"elapsed": 0.0, "stages": {}}
+    previous: dict[str, Any] = json.loads(progress.read_text()) if progress.exists() else {"elapsed": 0.0, "stages": {}}
     clock = Clock(previous["elapsed"], arguments.call_seconds, out / "log.txt", previous["stages"], started)
     run = Run(out, settings, clock)
     ahead = not (arguments.smoke or arguments.no_warm or run.drawn)

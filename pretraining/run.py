@@ -52,6 +52,7 @@ class Run:
         return (self.state / "held_out" / "tokens.safetensors").exists()
 
     def save_progress(self) -> None:
+        """Keep the seconds used and the finished stages' figures."""
         (self.state / "progress.json").write_text(
             json.dumps({"elapsed": self.clock.elapsed, "stages": self.clock.stages})
         )
@@ -84,42 +85,45 @@ class Run:
 
     @cached_property
     def tokenizer(self) -> CLIPTokenizer:
+        """The tokenizer learned by :meth:`draw`."""
         tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(self.state / "tokenizer")
         return tokenizer
 
     @cached_property
     def device(self) -> torch.device:
+        """The training device; the first use starts CUDA."""
         return set_up_device()
 
     def load(self, name: str, per_person: int) -> Dataset:
         """The drawn pictures of ``train`` or ``held_out`` on the device."""
         folder = self.state / name
-        arrays = (torch.from_numpy(np.load(folder / f"{part}.npy")).to(self.device) for part in ("pictures", "edges"))
-        return Dataset(*arrays, load_file(folder / "tokens.safetensors")["tokens"].to(self.device), per_person)
+        pictures, edges = (torch.from_numpy(np.load(folder / f"{part}.npy")) for part in ("pictures", "edges"))
+        tokens = load_file(folder / "tokens.safetensors")["tokens"]
+        return Dataset(pictures.to(self.device), edges.to(self.device), tokens.to(self.device), per_person)
 
     @cached_property
     def data(self) -> Dataset:
+        """The training pictures, on the device."""
         return self.load("train", self.settings.per_person)
 
     def train(self) -> None:
         """Every stage, in order of need."""
         settings, clock = self.settings, self.clock
-        place = lambda model: on_device(model, self.device)  # noqa: E731
-        self.vae = place(build.build_vae())
+        self.vae = on_device(build.build_vae(), self.device)
         self._stage("vae", self.vae, lambda: train_vae(self.vae, self.data, settings.vae(), clock))
         self.vae.register_to_config(scaling_factor=self._scaling_factor())
         self.clip = build.build_clip(vocabulary_of(self.tokenizer)).to(self.device)
         self._stage("clip", self.clip, lambda: train_clip(self.clip, self.vae, self.data, settings.clip(), clock))
-        self.identity = place(build.build_identity())
+        self.identity = on_device(build.build_identity(), self.device)
         self._stage(
             "identity",
             self.identity,
             lambda: train_identity(self.identity, self.vae, self.data, settings.identity(), clock),
         )
-        self.unet = place(build.build_unet())
+        self.unet = on_device(build.build_unet(), self.device)
         saved = self.state / "unet_training.safetensors"
         self._stage("unet", self.unet, lambda: train_unet(self.unet, self.latents, settings.unet(), clock, saved))
-        self.controlnet = place(build.build_controlnet(self.unet))
+        self.controlnet = on_device(build.build_controlnet(self.unet), self.device)
         self._stage("controlnet", self.controlnet, self._train_controlnet)
 
     def _train_controlnet(self) -> nn.Module:
@@ -160,6 +164,7 @@ class Run:
         return Latents(mean, deviation, prompts.view(count, captions, length, -1), empty)
 
     def pocket(self) -> Pocket:
+        """All parts, as they are now."""
         return Pocket(self.tokenizer, self.vae, self.clip, self.identity, self.unet, self.controlnet)
 
     def export_unfinished(self) -> None:

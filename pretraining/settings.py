@@ -24,6 +24,7 @@ class Settings:
 
     @property
     def seconds(self) -> float:
+        """The whole run, over all calls."""
         return 60 * self.minutes
 
     @property
@@ -32,24 +33,30 @@ class Settings:
         return 0.04 * self.seconds
 
     def vae(self) -> Plan:
-        return self._plan("vae", 0.155, 1.5e-3, 64, warmup_steps=200, decay_from=0.3)
+        """Autoencoder."""
+        return self._plan("vae", 0.2, 1.5e-3, 64, warmup_steps=200, decay_from=0.3)
 
     def clip(self) -> Plan:
+        """Text and picture encoders."""
         return self._plan("clip", 0.05, 1e-3, 1024, weight_decay=0.05, warmup_steps=200, compile=False)
 
     def identity(self) -> Plan:
+        """Who is in a picture."""
         return self._plan("identity", 0.05, 2e-3, 256, weight_decay=0.02, warmup_steps=200, compile=False)
 
     def unet(self) -> Plan:
+        """Denoiser, until the ControlNet's time comes."""
         until = self.seconds - self.finishing - self.controlnet_seconds - COMPILE_ALLOWANCE
         return self._plan("unet", 0.5, 1e-3, 512, warmup_steps=300, decay_from=0.3, ema=True, until=until)
 
     def controlnet(self) -> Plan:
+        """Canny ControlNet, until the finish."""
         until = self.seconds - self.finishing
         return self._plan("controlnet", 0.09, 1e-3, 256, decay_from=0.3, ema=True, until=until)
 
     @property
     def controlnet_seconds(self) -> float:
+        """Seconds kept for training the ControlNet."""
         return 0.09 * self.seconds
 
     def _plan(self, name: str, share: float, rate: float, batch_size: int, **options: object) -> Plan:

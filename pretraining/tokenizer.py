@@ -55,7 +55,8 @@ def learn_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
 
 @cache
 def _splitter() -> Tokenizer:
-    return CLIPTokenizer(vocab={START: 0, END: 1}, merges=[]).backend_tokenizer
+    splitter: Tokenizer = CLIPTokenizer(vocab={START: 0, END: 1}, merges=[]).backend_tokenizer
+    return splitter
 
 
 def _words(text: str) -> list[str]:

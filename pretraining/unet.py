@@ -50,6 +50,7 @@ class NoiseSchedule:
 
     @classmethod
     def on(cls, device: torch.device) -> NoiseSchedule:
+        """SD 1.5's schedule."""
         return cls(build_scheduler().alphas_cumprod.to(device))
 
     def diffuse(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ def stop(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def main() -> None:
+    """Take the first steps of the stage named on the command line, on noise."""
     import torch
 
     from pretraining.architecture import (

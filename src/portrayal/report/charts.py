@@ -19,6 +19,7 @@ from portrayal.report.wording import MINUS, fixed
 Palette = dict[str, Colour]
 _WIDTH = 5.2
 _MOST_POINTS = 400
+_MOST_ON_A_LINE = 5
 
 
 def identity_chart(scores: Scores, models: Sequence[Model], palette: Palette) -> Chart | None:
@@ -34,7 +35,8 @@ def identity_chart(scores: Scores, models: Sequence[Model], palette: Palette) ->
             _band(axes, label, level)
         for place, (model, identity) in enumerate(measured):
             _point(axes, place, identity, palette[model.name].light)
-        axes.set_xticks(range(len(measured)), [model.label for model, _ in measured])
+        labels = [model.label for model, _ in measured]
+        axes.set_xticks(range(len(labels)), labels if len(labels) <= _MOST_ON_A_LINE else [_stacked(x) for x in labels])
         axes.set_xlim(-0.5, len(measured) - 0.35)
         axes.margins(y=0.12)
         axes.set_ylabel("likeness (cosine)")
@@ -45,6 +47,10 @@ def identity_chart(scores: Scores, models: Sequence[Model], palette: Palette) ->
     reference = ", ".join(f"{label} {fixed(level.mean)}" for label, level in levels if level is not None)
     alt = f"Likeness to the person: {shown}" + (f"; for comparison {reference}." if reference else ".")
     return draw_chart("identity", alt, (_WIDTH, 3.3), draw, palette)
+
+
+def _stacked(label: str) -> str:
+    return label.replace(" ", "\n")
 
 
 def _band(axes: Axes, label: str, level: Interval | None) -> None:
@@ -67,7 +73,8 @@ def _point(axes: Axes, place: int, value: Interval, colour: str) -> None:
     if value.low is not None and value.high is not None:
         axes.plot([place, place], [value.low, value.high], color=colour, linewidth=2.6, solid_capstyle="butt")
     axes.plot(place, value.mean, "o", color=colour, markersize=7.5)
-    axes.annotate(fixed(value.mean), (place, value.mean), (9, 0), textcoords="offset points", va="center", fontsize=9.5)
+    top = value.mean if value.high is None else value.high
+    axes.annotate(fixed(value.mean), (place, top), (0, 6), textcoords="offset points", ha="center", fontsize=9.5)
 
 
 def timestep_chart(models: Sequence[Model], palette: Palette) -> Chart | None:
