@@ -62,7 +62,7 @@ def embed_texts(clip: CLIPModel, tokens: Tensor) -> Tensor:
 
 def similarities(clip: CLIPModel, pictures: Tensor, texts: Tensor) -> Tensor:
     """Scaled cosines of every picture with every text, float32."""
-    scale = clip.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+    scale: Tensor = clip.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
     return scale * functional.normalize(pictures.float(), dim=-1) @ functional.normalize(texts.float(), dim=-1).t()
 
 

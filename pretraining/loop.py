@@ -154,7 +154,7 @@ class Training:
     def _update(self, judged: Loss, rate: float) -> Metrics:
         """One optimizer step; a gradient that is not finite leaves the weights as they are."""
         loss, metrics = judged
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
         found = (~torch.isfinite(norm)).float()
         self.optimizer.found_inf = found  # type: ignore[attr-defined]  # read by the fused step, on the GPU

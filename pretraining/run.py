@@ -128,7 +128,10 @@ class Run:
 
     def _train_controlnet(self) -> nn.Module:
         plan = self.settings.controlnet()
-        return train_controlnet(self.controlnet, self.unet, self.data, self.latents, plan, self.clock)
+        trained: nn.Module = train_controlnet(
+            self.controlnet, self.unet, self.data, self.latents, plan, self.clock
+        )
+        return trained
 
     def _stage(self, name: str, model: Model, train: Callable[[], nn.Module]) -> None:
         """Load ``model``'s weights if the stage is finished; else train, put the result into ``model`` and keep it."""
@@ -139,7 +142,7 @@ class Run:
             self.clock.log(f"{name}: starts")
             weights = {key: value.detach().clone() for key, value in train().state_dict().items()}
             if name == "vae":
-                self._write("vae.json", {"scaling_factor": model.config.scaling_factor})
+                self._write("vae.json", {"scaling_factor": self.vae.config.scaling_factor})
             save_tensors(weights, path)
             self.save_progress()
         model.load_state_dict(weights)

@@ -16,26 +16,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from portrayal.config import Config, load_config
     from portrayal.errors import PortrayalError
-    from portrayal.paint import paint
     from portrayal.planning import Plan, make_plan
     from portrayal.run import Event, Run
-    from portrayal.workflow import evaluate, generate, portray, prepare, report, train
+    from portrayal.stages.evaluate import evaluate
+    from portrayal.stages.generate import generate
+    from portrayal.stages.paint import paint
+    from portrayal.stages.prepare import prepare
+    from portrayal.stages.report import report
+    from portrayal.stages.train import train
+    from portrayal.workflow import portray
 
 _HOME = {
     "Config": "config",
     "load_config": "config",
     "PortrayalError": "errors",
-    "paint": "paint",
+    "paint": "stages.paint",
     "Plan": "planning",
     "make_plan": "planning",
     "Event": "run",
     "Run": "run",
-    "evaluate": "workflow",
-    "generate": "workflow",
+    "evaluate": "stages.evaluate",
+    "generate": "stages.generate",
     "portray": "workflow",
-    "prepare": "workflow",
-    "report": "workflow",
-    "train": "workflow",
+    "prepare": "stages.prepare",
+    "report": "stages.report",
+    "train": "stages.train",
 }
 
 __all__ = [

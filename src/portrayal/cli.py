@@ -18,7 +18,7 @@ import portrayal
 
 app = typer.Typer(
     name="portrayal",
-    help="A person in ten to twenty photos → tuned Stable Diffusion weights, a verdict on LoRA rank, pictures, a report.",
+    help="Ten to twenty photos of a person → tuned Stable Diffusion weights, a verdict on LoRA rank, pictures, a report.",
     epilog="Exit codes: 0 done · 1 a fault of ours · 2 usage · 3 this machine · 4 photos · 5 weights · 6 memory · "
     "7 training diverged · 130 interrupted (the same command goes on).",
     no_args_is_help=True,
@@ -34,26 +34,43 @@ Photos = Annotated[Path, typer.Argument(help="Folder of ten to twenty photos of 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
 BaseFlag = Annotated[
     str | None,
-    typer.Option("--base", help="pocket, sd15, a hub id, a diffusers folder or a .safetensors file.", show_default="chosen by machine"),
+    typer.Option(
+        "--base",
+        help="pocket, sd15, a hub id, a diffusers folder or a .safetensors file.",
+        show_default="chosen by machine",
+    ),
 ]
 ClassFlag = Annotated[
-    str | None, typer.Option("--class", metavar="NOUN", help="What the subject is: woman, man, dog, …", show_default="person")
+    str | None,
+    typer.Option("--class", metavar="NOUN", help="What the subject is: woman, man, dog, …", show_default="person"),
 ]
-OutFlag = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/NAME OF THE PHOTOS")]
+OutFlag = Annotated[
+    Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/NAME OF THE PHOTOS")
+]
 RecipeFlag = Annotated[
     str | None,
-    typer.Option("--recipe", help="Settings to start from: a shipped recipe or a TOML file.", show_default="chosen by base and GPU"),
+    typer.Option(
+        "--recipe",
+        help="Settings to start from: a shipped recipe or a TOML file.",
+        show_default="chosen by base and GPU",
+    ),
 ]
 SetFlag = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; may be repeated.")
 ]
 ConsentFlag = Annotated[
-    bool | None, typer.Option("--consent", help="The subject agreed to this (or is drawn, or an animal).", show_default="asked once")
+    bool | None,
+    typer.Option(
+        "--consent", help="The subject agreed to this (or is drawn, or an animal).", show_default="asked once"
+    ),
 ]
 DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print the settled plan and stop.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on standard output; progress on standard error.")]
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="One JSON object on standard output; progress on standard error.")
+]
 ModelFlag = Annotated[
-    list[str] | None, typer.Option("--model", metavar="NAME", help="unet, lora-64, …; may be repeated.", show_default="all")
+    list[str] | None,
+    typer.Option("--model", metavar="NAME", help="unet, lora-64, …; may be repeated.", show_default="all"),
 ]
 
 
@@ -86,7 +103,9 @@ def run(
             return
         agreed = ask_consent(consent, as_json)
         with progress_lines(plan) as progress:
-            finished = portrayal.portray(photos, plan.config, folder_for(photos, out), consent=agreed, progress=progress)
+            finished = portrayal.portray(
+                photos, plan.config, folder_for(photos, out), consent=agreed, progress=progress
+            )
         show_scores(finished, result, as_json)
 
 
@@ -125,12 +144,14 @@ def generate(
     folder: RunFolder,
     model: ModelFlag = None,
     prompt: Annotated[
-        list[str] | None, typer.Option("--prompt", help="Paint this instead of the scenes; {subject} is the person.", show_default=False)
+        list[str] | None,
+        typer.Option("--prompt", help="Paint this instead of the scenes; {subject} is the person.", show_default=False),
     ] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="Pictures of each prompt.")] = 4,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the first picture.")] = 0,
     control: Annotated[
-        Path | None, typer.Option("--control", help="Picture whose outline to keep (ControlNet canny).", show_default=False)
+        Path | None,
+        typer.Option("--control", help="Picture whose outline to keep (ControlNet canny).", show_default=False),
     ] = None,
     settings: SetFlag = None,
     as_json: JsonFlag = False,
@@ -144,7 +165,14 @@ def generate(
                 say(result, as_json, pictures=str(folder / "images"), next=f"portrayal evaluate {folder}")
                 return
             painted = portrayal.paint(
-                opened, prompt, model or (), count=count, seed=seed, control=control, overrides=settings or (), progress=progress
+                opened,
+                prompt,
+                model or (),
+                count=count,
+                seed=seed,
+                control=control,
+                overrides=settings or (),
+                progress=progress,
             )
         say(result, as_json, pictures=[str(path) for path in painted])
 
@@ -184,7 +212,7 @@ def ask_consent(consent: bool | None, as_json: bool) -> bool | None:
     """Ask once, of a person at a terminal, whether the subject agreed."""
     if consent is not None or as_json or not sys.stdin.isatty():
         return consent
-    return typer.confirm("These are photos of somebody. Did they agree to this (or are they drawn, or an animal)?", abort=True)
+    return typer.confirm("Did the person in these photos agree to this (or are they drawn, or an animal)?", abort=True)
 
 
 @contextmanager
@@ -203,7 +231,13 @@ def outcome(command: str, as_json: bool) -> Iterator[dict[str, Any]]:
         if error.errno not in EXPECTED_OS_ERRORS:
             raise
         cause = f"{error.filename or 'The disk'}: {error.strerror}."
-        fail(result, as_json, 3, cause, "Free some space or choose another folder with --out, then run the same command again.")
+        fail(
+            result,
+            as_json,
+            3,
+            cause,
+            "Free some space or choose another folder with --out, then run the same command again.",
+        )
 
 
 def fail(result: dict[str, Any], as_json: bool, code: int, cause: str, remedy: str) -> NoReturn:

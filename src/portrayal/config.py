@@ -436,9 +436,10 @@ def set_value(values: dict[str, Any], text: str) -> None:
 def parse_value(raw: str) -> Any:
     """A TOML value, or the text itself when it is none."""
     try:
-        return tomllib.loads(f"value = {raw}")["value"]
+        read = tomllib.loads(f"value = {raw}")
     except tomllib.TOMLDecodeError:
         return raw
+    return read["value"] if len(read) == 1 else raw  # a text of several lines may look like several settings
 
 
 def validate(values: Mapping[str, Any]) -> Config:

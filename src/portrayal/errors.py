@@ -5,7 +5,7 @@
     PortrayalError                1   a fault of ours
     ├── UsageError                2   a flag, a setting, a prompt or a command that cannot be meant
     │   └── RunConflictError      2   the output folder holds another run
-    ├── EnvironmentFault          3   this machine: disk, permissions, a missing package, no such device
+    ├── MachineError              3   this machine: disk, permissions, a missing package, no such device
     ├── PhotosError               4   the photos cannot be used
     ├── WeightsError              5   a base, ControlNet or scorer is unknown, missing or unreachable
     ├── OutOfMemoryError          6   the device or the machine ran out of memory
@@ -42,7 +42,7 @@ class RunConflictError(UsageError):
     """The output folder holds another run, or files that are not a run at all."""
 
 
-class EnvironmentFault(PortrayalError):
+class MachineError(PortrayalError):
     """This machine cannot do it: no disk space, no permission, a package or a device missing."""
 
     exit_code = 3

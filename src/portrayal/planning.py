@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from portrayal.config import Config, LoraMethod, load_config
-from portrayal.errors import EnvironmentFault
+from portrayal.errors import MachineError
 from portrayal.models.source import BaseSource, find_base, weight_files
 
 GIB = 2**30
@@ -142,12 +142,12 @@ def check_disk(folder: Path, needed_gib: float) -> None:
     """Refuse to start a run that the disk has no room for.
 
     Raises:
-        EnvironmentFault: If the disk has less than that free.
+        MachineError: If the disk has less than that free.
     """
     existing = next(path for path in [folder.absolute(), *folder.absolute().parents] if path.exists())
     free = shutil.disk_usage(existing).free / GIB
     if free < needed_gib:
-        raise EnvironmentFault(
+        raise MachineError(
             f"{existing} has {free:.2f} GiB free and the run needs {needed_gib:.2f}.",
             "Free some space, or choose a folder on another disk with --out.",
         )

@@ -1,4 +1,4 @@
-"""A Run: one output folder with its provenance, events and everything made from it; files appear whole or not at all."""
+"""A Run: one output folder with its provenance, events and all that is made from it; files appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from portrayal.config import Config, nearest, validate
-from portrayal.errors import EnvironmentFault, RunConflictError, UsageError
+from portrayal.errors import MachineError, RunConflictError, UsageError
 
 PACKAGES = ("portrayal", "torch", "diffusers", "transformers", "peft", "accelerate")
 
@@ -46,19 +48,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write a file to; it takes its place when the block ends, or vanishes if it fails.
 
     Raises:
-        EnvironmentFault: If the disk is full or the folder cannot be written.
+        MachineError: If the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
+        flush(temporary)
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise write_fault(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 @contextmanager
@@ -69,21 +71,30 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                flush(file)
         temporary.chmod(0o755)
         if path.exists():
             shutil.rmtree(path)
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise write_fault(path, error) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_fault(path: Path, error: OSError) -> EnvironmentFault:
-    """What a failed write means to a person."""
-    return EnvironmentFault(
-        f"{path} could not be written: {error.strerror or error}.",
+def flush(path: Path) -> None:
+    """Make sure that a file's content is on the disk, so that a rename never shows it half there."""
+    with path.open("rb+") as written:
+        os.fsync(written.fileno())
+
+
+def write_fault(path: Path, error: OSError | SafetensorError) -> MachineError:
+    """What a failed write means to a person; safetensors wraps what the system said in an error of its own."""
+    return MachineError(
+        f"{path} could not be written: {getattr(error, 'strerror', None) or error}.",
         "Free some disk space or choose another folder with --out, then run the same command again.",
     )
 
@@ -149,11 +160,20 @@ class Run:
                 f"{folder} is not empty and is no run of Portrayal.", "Choose another folder with --out."
             )
         run = cls(folder, config)
-        write_text(folder / "config.toml", config.to_toml())
         machine = {"system": platform.platform(), "cpus": os.cpu_count()}
         record = {"schema": 1, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": command_line()}
         record |= {"versions": versions(), "machine": machine, "seed": config.seed, **provenance}
-        write_json(folder / "run.json", record)  # last: a folder without it is no run
+        existed = folder.is_dir()
+        try:
+            write_text(folder / "config.toml", config.to_toml())
+            write_json(folder / "run.json", record)  # last: a folder without it is no run
+        except BaseException:
+            with suppress(OSError):
+                (folder / "config.toml").unlink()
+            if not existed:
+                with suppress(OSError):
+                    folder.rmdir()
+            raise
         return run
 
     @classmethod
@@ -173,7 +193,9 @@ class Run:
 
             values = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UsageError(f"{folder / 'config.toml'} cannot be read: {error}.", "Start anew in another folder.") from error
+            raise UsageError(
+                f"{folder / 'config.toml'} cannot be read: {error}.", "Start anew in another folder."
+            ) from error
         return cls(folder, validate(values))
 
     def check_same(self, config: Config, provenance: Mapping[str, object]) -> None:
@@ -184,13 +206,17 @@ class Run:
         if differing:
             raise RunConflictError(
                 f"{self.folder} holds another run; these differ: {', '.join(differing)}.",
-                f"Choose another folder, such as --out {free_folder(self.folder)}, or repeat the command it was made with.",
+                f"Choose another folder, such as --out {free_folder(self.folder)}, or repeat this run's command.",
             )
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What `run.json` records: command, versions, machine, base, photo ids, consent."""
-        return dict(json.loads((self.folder / "run.json").read_text(encoding="utf-8")))
+        path = self.folder / "run.json"
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} cannot be read: {error}.", "Start anew in another folder.") from error
 
     def record(self, **values: object) -> None:
         """Add to `run.json`."""
@@ -216,7 +242,9 @@ class Run:
 
     def mark_finished(self, stage: str, inputs: object, seconds: float) -> None:
         """Remember that a stage has been finished with these inputs."""
-        write_json(self.folder / "stages" / f"{stage}.json", {"inputs": fingerprint(inputs), "seconds": round(seconds, 2)})
+        write_json(
+            self.folder / "stages" / f"{stage}.json", {"inputs": fingerprint(inputs), "seconds": round(seconds, 2)}
+        )
 
     def log(self, event: Event) -> None:
         """Append an event to `events.jsonl`."""

@@ -5,7 +5,7 @@ Shapes: B pictures, C latent channels, H and W latent size, L prompt tokens, D t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,8 +37,13 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device."""
-        tensors = (self.latents, self.input_ids, self.prompt_embeds, self.weights)
-        return Batch(self.ids, *(tensor.to(device) for tensor in tensors), num_photos=self.num_photos)
+        return replace(
+            self,
+            latents=self.latents.to(device),
+            input_ids=self.input_ids.to(device),
+            prompt_embeds=self.prompt_embeds.to(device),
+            weights=self.weights.to(device),
+        )
 
 
 @dataclass(frozen=True)

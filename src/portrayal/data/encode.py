@@ -6,9 +6,11 @@ Shapes: N pictures, C latent channels, H and W latent size, L prompt tokens, D t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -80,12 +82,21 @@ def encode(base: BaseModel, pictures: Iterable[tuple[str, Image.Image, str]], *,
 def latent_moments(base: BaseModel, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the latents, each `(N, C, H, W)`; in fp32, where the VAE cannot overflow."""
     pixels = torch.stack([to_pixels(image) for image in images]).to(base.device)
-    vae = base.vae.float()
-    try:
+    with in_fp32(base) as vae:
         distribution = vae.encode(pixels).latent_dist
+    return distribution.mean.cpu(), distribution.std.cpu()
+
+
+@contextmanager
+def in_fp32(base: BaseModel) -> Iterator[Any]:
+    """The VAE in fp32; in fp16 some pictures overflow it."""
+    if base.dtype == torch.float32:
+        yield base.vae
+        return
+    try:
+        yield base.vae.float()
     finally:
         base.vae.to(base.dtype)
-    return distribution.mean.cpu(), distribution.std.cpu()
 
 
 def to_pixels(image: Image.Image) -> Tensor:

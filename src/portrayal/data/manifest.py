@@ -72,7 +72,7 @@ def save_dataset(
     """Write a dataset to `folder`, taking the place of what was there.
 
     Raises:
-        EnvironmentFault: If the disk is full or the folder cannot be written; nothing is left behind then.
+        MachineError: If the disk is full or the folder cannot be written; nothing is left behind then.
     """
     photos, findings = tuple(prepared.photos), tuple(prepared.findings)
     manifest = _Manifest(SCHEMA, resolution, instance_prompt, class_noun, seed, photos, findings)

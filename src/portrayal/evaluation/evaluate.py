@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -244,7 +245,7 @@ def timestep_bins(log_ratios: Floats, bins: int = 10, num_train_timesteps: int =
             "timestep_high": int(high * num_train_timesteps / strata),
             "log_ratio_to_base": float(log_ratios[:, low:high].mean()),
         }
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
+        for low, high in pairwise(edges)
     ]
 
 

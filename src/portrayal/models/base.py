@@ -30,6 +30,7 @@ class BaseModel:
         noise_scheduler: `DDPMScheduler`, the noise schedule it was trained with.
         device: Where the parts live.
         dtype: Number format of the frozen parts.
+        attached: Whether a method is in place.
     """
 
     source: BaseSource
@@ -40,6 +41,7 @@ class BaseModel:
     noise_scheduler: Any
     device: torch.device
     dtype: torch.dtype
+    attached: bool = False
 
     @property
     def resolution(self) -> int:
@@ -49,7 +51,7 @@ class BaseModel:
     @property
     def scale_factor(self) -> int:
         """Pixels to a latent, along one side."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     def input_ids(self, prompts: Sequence[str]) -> Tensor:
         """Token ids, shape `(B, L)`, padded to the model's length.
@@ -97,7 +99,9 @@ def load_base(source: BaseSource, *, device: torch.device, dtype: torch.dtype) -
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(f"{source.name} does not fit on {device}.", "Use a smaller base or the CPU.") from error
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise WeightsError(f"{source.name} cannot be loaded: {error}", "The weights may be damaged; get them again.") from error
+        raise WeightsError(
+            f"{source.name} cannot be loaded: {error}", "The weights may be damaged; get them again."
+        ) from error
     return BaseModel(source=source, device=device, dtype=dtype, **parts)
 
 
@@ -132,7 +136,11 @@ def file_parts(source: BaseSource, dtype: torch.dtype) -> dict[str, Any]:
 
     hush()
     pipeline = StableDiffusionPipeline.from_single_file(
-        str(source.path), config=str(source.config_folder), local_files_only=True, torch_dtype=dtype, safety_checker=None
+        str(source.path),
+        config=str(source.config_folder),
+        local_files_only=True,
+        torch_dtype=dtype,
+        safety_checker=None,
     )
     parts = {name: getattr(pipeline, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
     return parts | {"noise_scheduler": DDPMScheduler.from_config(pipeline.scheduler.config)}

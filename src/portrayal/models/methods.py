@@ -72,13 +72,15 @@ class Attached:
     def detach(self) -> None:
         """Give the base back as it was."""
         for part in (self.base.unet, self.base.text_encoder):
-            part.requires_grad_(False)
+            part.eval().requires_grad_(False)
         if isinstance(self.method, LoraMethod):
             pipeline_of(self.base).unload_lora_weights()
             self.base.unet.disable_gradient_checkpointing()
+            checkpoint_text_encoder(self.base.text_encoder, on=False)
         for part_name, module in self.original.items():
             setattr(self.base, part_name, module.to(self.base.device))
         self.original.clear()
+        self.base.attached = False
 
 
 def attach(base: BaseModel, method: Method, *, seed: int) -> Attached:
@@ -86,12 +88,27 @@ def attach(base: BaseModel, method: Method, *, seed: int) -> Attached:
 
     Raises:
         UsageError: If a target module matches no layer; nothing has been changed then.
+        ValueError: If a method is in place already.
     """
+    check_free(base)
     match method:
         case UnetMethod():
             return attach_full(base, method)
         case LoraMethod():
             return attach_lora(base, method, seed)
+
+
+def checkpoint_text_encoder(text_encoder: Any, *, on: bool) -> None:
+    """Turn gradient checkpointing on or off; transformers renamed this after 5.17."""
+    end = "enable" if on else "disable"
+    renamed = f"activation_checkpointing_{end}"
+    getattr(text_encoder, renamed if hasattr(text_encoder, renamed) else f"gradient_checkpointing_{end}")()
+
+
+def check_free(base: BaseModel) -> None:
+    """Refuse a second method on one base: neither could be taken off exactly."""
+    if base.attached:
+        raise ValueError("a method is attached to this base already; detach it first")
 
 
 def attach_full(base: BaseModel, method: UnetMethod) -> Attached:
@@ -108,15 +125,18 @@ def replace_parts(base: BaseModel, method: Method, parts: dict[str, Any], *, tra
     for name, module in parts.items():
         original[name] = getattr(base, name).to("cpu")
         setattr(base, name, module.to(base.device).eval().requires_grad_(trainable))
+    base.attached = True
     return Attached(base, method, original)
 
 
 def attach_lora(base: BaseModel, method: LoraMethod, seed: int) -> Attached:
     """Put adapters into the UNet (and the text encoder); `B` starts at zero, so the model starts as the base."""
     check_targets(base.unet, method.target_modules)
-    base.unet.add_adapter(lora_config(method, method.target_modules), adapter_name=ADAPTER)
-    if method.train_text_encoder:
-        base.text_encoder.add_adapter(lora_config(method, TEXT_ENCODER_TARGETS), adapter_name=ADAPTER)
+    base.attached = True
+    with torch.random.fork_rng():  # PEFT draws from the global generator; what it draws is replaced below
+        base.unet.add_adapter(lora_config(method, method.target_modules), adapter_name=ADAPTER)
+        if method.train_text_encoder:
+            base.text_encoder.add_adapter(lora_config(method, TEXT_ENCODER_TARGETS), adapter_name=ADAPTER)
     attached = Attached(base, method, {})
     generator = generator_for(seed, "lora.init")
     for name, parameter in attached.named_parameters().items():
@@ -229,17 +249,49 @@ def tuned(base: BaseModel, folder: Path | None) -> Iterator[BaseModel]:
 
 
 def attach_saved(base: BaseModel, folder: Path) -> Attached:
-    """Attach a trained model for painting and judging."""
-    from diffusers import UNet2DConditionModel
-    from transformers import CLIPTextModel
+    """Attach a trained model for painting and judging.
 
+    Raises:
+        WeightsError: If the folder holds no trained model, or a damaged one; the base is as it was then.
+        ValueError: If a method is in place already.
+    """
+    from safetensors import SafetensorError
+
+    check_free(base)
     try:
         kind = json.loads((folder / "method.json").read_text(encoding="utf-8"))["settings"]["kind"]
     except (OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{folder} holds no trained model.", "Train it first: portrayal train RUN") from error
-    if kind == "lora":
-        pipeline_of(base).load_lora_weights(folder, weight_name=LORA_FILE, adapter_name=ADAPTER, local_files_only=True)
-        return Attached(base, LoraMethod(), {})
+    try:
+        return attach_saved_lora(base, folder) if kind == "lora" else attach_saved_full(base, folder)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise WeightsError(
+            f"The weights in {folder} cannot be loaded: {error}", f"Delete {folder} and train it again."
+        ) from error
+
+
+def attach_saved_lora(base: BaseModel, folder: Path) -> Attached:
+    """Put saved adapters into the base."""
+    attached = Attached(base, LoraMethod(), {})
+    base.attached = True
+    try:
+        with torch.random.fork_rng():  # PEFT draws weights that the saved ones replace
+            pipeline_of(base).load_lora_weights(
+                folder, weight_name=LORA_FILE, adapter_name=ADAPTER, local_files_only=True
+            )
+    except BaseException:
+        attached.detach()
+        raise
+    for part in (base.unet, base.text_encoder):
+        part.eval()  # new layers begin in training mode, and would drop inputs while painting
+    return attached
+
+
+def attach_saved_full(base: BaseModel, folder: Path) -> Attached:
+    """Put saved models in the places of the base's."""
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextModel
+
     parts: dict[str, Any] = {"unet": UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=base.dtype)}
     if (folder / "text_encoder").is_dir():
         parts["text_encoder"] = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=base.dtype)

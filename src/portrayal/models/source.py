@@ -159,7 +159,8 @@ def check_family(folder: Path) -> None:
     vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
     if unet.get("_class_name") != "UNet2DConditionModel" or unet.get("addition_embed_type"):
         raise WeightsError(
-            f"{folder.name} is not of the Stable Diffusion 1.5 family.", "SDXL, SD 3 and Flux are not supported; try sd15."
+            f"{folder.name} is not of the Stable Diffusion 1.5 family.",
+            "SDXL, SD 3 and Flux are not supported; try sd15.",
         )
     if unet.get("in_channels") != vae.get("latent_channels"):
         raise WeightsError(
@@ -228,12 +229,12 @@ def fetch(hub_id: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
 
     try:
         return Path(
-            snapshot_download(
-                hub_id, revision=revision, allow_patterns=list(patterns), local_files_only=not reachable
-            )
+            snapshot_download(hub_id, revision=revision, allow_patterns=list(patterns), local_files_only=not reachable)
         )
     except RepositoryNotFoundError as error:
-        raise WeightsError(f"The hub has no model {hub_id!r}, or it is private.", "Check the id, or log in: hf auth login") from error
+        raise WeightsError(
+            f"The hub has no model {hub_id!r}, or it is private.", "Check the id, or log in: hf auth login"
+        ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise WeightsError(
             f"{hub_id} is not on this machine and the hub cannot be reached.",

@@ -21,7 +21,7 @@ def build_report(run_folder: Path) -> tuple[Path, Path]:
 
     Raises:
         UsageError: If the folder holds no readable ``scores.json``.
-        EnvironmentFault: If the files cannot be written.
+        MachineError: If the files cannot be written.
     """
     from portrayal.report.build import build_report as build  # matplotlib and Pillow load only when a report is built
 

@@ -56,4 +56,3 @@ def unpack(tree: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
         values = [unpack(inner, tensors) for inner in tree["list"]]
         return tuple(values) if tree["tuple"] else values
     return tree["value"]
-

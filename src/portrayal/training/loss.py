@@ -55,7 +55,7 @@ def diffusion_loss(
     noisy_BCHW = scheduler.add_noise(latents_BCHW, noise.values, noise.timesteps)
     prediction_BCHW = unet(noisy_BCHW, noise.timesteps, prompt_embeds_BLD).sample
     target_BCHW = training_target(scheduler, latents_BCHW, noise)
-    loss_B = (prediction_BCHW.float() - target_BCHW.float()).square().mean(dim=(1, 2, 3))
+    loss_B: Tensor = (prediction_BCHW.float() - target_BCHW.float()).square().mean(dim=(1, 2, 3))
     return loss_B if snr_gamma is None else loss_B * min_snr_weight(scheduler, noise.timesteps, snr_gamma)
 
 

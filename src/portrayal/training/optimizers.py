@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from portrayal.config import OptimizerConfig
-from portrayal.errors import EnvironmentFault
+from portrayal.errors import MachineError
 
 
 def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -17,7 +17,7 @@ def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> to
     keep their ratio to one another.
 
     Raises:
-        EnvironmentFault: If the optimizer's package is not installed.
+        MachineError: If the optimizer's package is not installed.
     """
     common: dict[str, Any] = {"weight_decay": config.weight_decay}
     match config.name:
@@ -44,6 +44,6 @@ def package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise EnvironmentFault(
+        raise MachineError(
             f"This optimizer needs the package {name}, which is not installed.", "pip install 'portrayal[optimizers]'"
         ) from error

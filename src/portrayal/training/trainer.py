@@ -20,7 +20,7 @@ from portrayal.data.batches import BatchSource
 from portrayal.data.encode import EncodedDataset
 from portrayal.errors import OutOfMemoryError
 from portrayal.models.base import BaseModel
-from portrayal.models.methods import Attached, attach
+from portrayal.models.methods import Attached, attach, checkpoint_text_encoder
 from portrayal.run import atomic_folder, write_text
 from portrayal.training.checkpoint import load_checkpoint, save_checkpoint
 from portrayal.training.optimizers import build_optimizer
@@ -146,8 +146,9 @@ def start(base: BaseModel, attached: Attached, data: TrainingData, config: Confi
     if training.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
         if attached.method.train_text_encoder:
-            base.text_encoder.gradient_checkpointing_enable()
+            checkpoint_text_encoder(base.text_encoder, on=True)
     base.unet.train()
+    base.text_encoder.train(attached.method.train_text_encoder)
     optimizer = build_optimizer(training.optimizer, attached.parameter_groups())
     lr_scheduler = get_scheduler(
         training.lr_scheduler,
@@ -203,12 +204,12 @@ def describe(name: str, state: TrainingState, config: Config, folder: Path) -> d
     parameters = sum(parameter.numel() for parameter in state.attached.named_parameters().values())
     size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     on_gpu = state.base.device.type == "cuda"
-    lora = isinstance(method, LoraMethod)
+    lora = method if isinstance(method, LoraMethod) else None
     return {
         "name": name,
         "kind": method.kind,
-        "rank": method.rank if lora else None,
-        "alpha": (method.alpha or method.rank) if lora else None,
+        "rank": lora.rank if lora else None,
+        "alpha": (lora.alpha or lora.rank) if lora else None,
         "settings": method.model_dump(mode="json") | {"training": config.training.model_dump(mode="json")},
         "train_seconds": round(state.seconds, 2),
         "trainable_parameters": parameters,

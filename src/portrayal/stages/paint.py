@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from portrayal.config import validate
 from portrayal.config import set_value as set_config_value
+from portrayal.config import validate
 from portrayal.run import Progress, Run
-from portrayal.workflow import base_of, checked_name, silent, stage, trained_models
+from portrayal.stages.evaluate import scores_of
+from portrayal.stages.shared import base_of, checked_name, silent, stage, trained_models
 
 
 def paint(
@@ -76,8 +77,6 @@ def with_overrides(run: Run, overrides: Sequence[str]) -> Run:
 
 def default_model(run: Run) -> str:
     """The best LoRA of a judged run, else the last model trained."""
-    from portrayal.workflow import scores_of
-
     judged = (run.folder / "scores.json").is_file()
     best = scores_of(run)["verdict"]["best_lora"] if judged else None
     return best or list(trained_models(run))[-1]

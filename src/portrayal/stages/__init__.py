@@ -1,0 +1,1 @@
+"""The stages of a run, each skipped when it is finished."""

@@ -1,0 +1,82 @@
+"""Start a run: settings settled, photos upright and square, some held out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from portrayal.config import Config
+from portrayal.planning import Plan, check_disk, settle
+from portrayal.run import Event, Progress, Run
+from portrayal.stages.shared import silent, tell
+
+
+def prepare(
+    photos: Path, config: Config, out: Path, *, consent: bool | None = None, progress: Progress = silent
+) -> Run:
+    """Start a run: settle its settings, make the photos upright and square, choose the held-out ones.
+
+    Raises:
+        PhotosError: If there are too few usable photos.
+        RunConflictError: If `out` holds another run.
+        UsageError: If a setting or prompt cannot be meant.
+        WeightsError: If the base cannot be had.
+    """
+    from portrayal.data.manifest import save_dataset
+    from portrayal.photos import PrepareSettings, prepare_photos
+
+    started = time.monotonic()
+    plan = settle(config)
+    subject, resolution = plan.config.subject, plan.config.base.resolution
+    assert resolution is not None
+    settings = PrepareSettings(
+        resolution,
+        subject.filled_instance_prompt,
+        plan.config.prepare.num_heldout,
+        plan.config.seed,
+        plan.config.prepare.min_photos,
+    )
+    prepared = prepare_photos(photos, settings, lambda done, total: progress(Event("prepare", "progress", done, total)))
+    run = Run.create(out, plan.config, provenance(plan, [photo.id for photo in prepared.photos], consent))
+    if run.finished("prepare", plan.config.prepare.model_dump()):
+        progress(Event("prepare", "skipped"))
+        return run
+    check_disk(out, plan.disk_gib)
+    check_captions(plan, [photo.caption for photo in prepared.photos])
+    save_dataset(
+        run.dataset_folder,
+        prepared,
+        resolution=resolution,
+        instance_prompt=subject.filled_instance_prompt,
+        class_noun=subject.class_noun,
+        seed=plan.config.seed,
+    )
+    for finding in prepared.findings:
+        tell(run, Event("prepare", "note", message=f"{finding.file}: {finding.message}"), progress)
+    run.mark_finished("prepare", plan.config.prepare.model_dump(), time.monotonic() - started)
+    tell(run, Event("prepare", "finished"), progress)
+    return run
+
+
+def provenance(plan: Plan, photo_ids: Sequence[str], consent: bool | None) -> dict[str, object]:
+    """What `run.json` records besides command, versions and machine."""
+    stated = {True: "stated by the user", False: "refused", None: "not stated"}[consent]
+    base = {
+        "name": plan.source.name,
+        "kind": plan.source.kind,
+        "revision": plan.source.revision,
+        "licence": plan.source.licence,
+        "sha256": plan.source.weight_hash(),
+    }
+    return {"base": base, "device": plan.device, "consent": stated, "photos": sorted(photo_ids)}
+
+
+def check_captions(plan: Plan, captions: Sequence[str]) -> None:
+    """Refuse captions the base would cut off."""
+    from transformers import CLIPTokenizer
+
+    from portrayal.models.base import check_prompts
+
+    folder = plan.source.config_folder or plan.source.path
+    check_prompts(CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True), captions)

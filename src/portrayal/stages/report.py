@@ -1,0 +1,27 @@
+"""Write the report of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from portrayal.run import Event, Progress, Run, fingerprint
+from portrayal.stages.evaluate import evaluated_files, scores_of
+from portrayal.stages.shared import silent, stage
+
+
+def report(run: Run, *, progress: Progress = silent) -> Path:
+    """Write `report.html` and `report.md`; returns the path of the first.
+
+    Raises:
+        UsageError: If the run has not been evaluated.
+    """
+    from portrayal.report import build_report
+
+    inputs = [fingerprint(scores_of(run)), *evaluated_files(run)]
+    page = run.folder / "report.html"
+    if run.finished("report", inputs) and page.is_file():
+        progress(Event("report", "skipped"))
+        return page
+    with stage(run, "report", inputs, progress):
+        html, _ = build_report(run.folder)
+    return html

@@ -1,0 +1,97 @@
+"""What every stage uses: the run's base, painting with it, announcing what goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from portrayal.config import Config
+from portrayal.errors import UsageError
+from portrayal.run import Event, Progress, Run
+
+if TYPE_CHECKING:
+    from portrayal.data.manifest import PreparedDataset
+    from portrayal.generation.generator import Generator
+    from portrayal.models.base import BaseModel
+
+
+def silent(event: Event) -> None:
+    """Progress nobody watches."""
+
+
+@contextmanager
+def stage(run: Run, name: str, inputs: object, progress: Progress) -> Iterator[Callable[[int, int], None]]:
+    """Announce and time a stage; it counts as finished only if the block ends well."""
+    started = time.monotonic()
+    tell(run, Event(name, "started"), progress)
+    yield lambda done, total: progress(Event(name, "progress", done, total))
+    run.mark_finished(name, inputs, time.monotonic() - started)
+    tell(run, Event(name, "finished"), progress)
+
+
+def tell(run: Run, event: Event, progress: Progress) -> None:
+    """Log an event and show it."""
+    run.log(event)
+    progress(event)
+
+
+class Settled(NamedTuple):
+    """What a loaded base depends on."""
+
+    config: str
+    precision: str
+
+
+@lru_cache(maxsize=1)
+def shared_base(settled: Settled) -> BaseModel:
+    """The base in memory, one at a time: methods give it back as it was, so stages can share it."""
+    import torch
+
+    from portrayal.models.base import choose_device, load_base
+    from portrayal.models.source import find_base
+
+    source = find_base(Config.model_validate_json(settled.config).base)
+    dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[settled.precision]
+    return load_base(source, device=choose_device(), dtype=dtype)
+
+
+def base_of(run: Run) -> BaseModel:
+    """The run's base, loaded when first asked for."""
+    only_base = Config(base=run.config.base).model_dump_json()
+    return shared_base(Settled(only_base, run.config.training.mixed_precision))
+
+
+def dataset_of(run: Run) -> PreparedDataset:
+    """The run's photos."""
+    from portrayal.data.manifest import load_dataset
+
+    return load_dataset(run.dataset_folder)
+
+
+def generator_of(run: Run, control: Any = None) -> Generator:
+    """Paints with whatever is in place on the run's base."""
+    from portrayal.generation.generator import Generator
+
+    return Generator(base_of(run), run.config.generation, control, run.config.base.resolution)
+
+
+def trained_models(run: Run) -> dict[str, Path | None]:
+    """The base (no folder) and the models that are trained, in the study's order."""
+    folders = {name: run.model_folder(name) for name in run.config.methods}
+    return {"base": None} | {name: path for name, path in folders.items() if (path / "method.json").is_file()}
+
+
+def checked_name(name: str, known: Any) -> str:
+    """The name, if the study has such a model."""
+    if name not in known:
+        raise UsageError(f"This run has no model {name!r}.", f"It has: {', '.join(known)}")
+    return name
+
+
+def with_article(noun: str) -> str:
+    """`a woman`, `an owl`."""
+    return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"

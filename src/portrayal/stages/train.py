@@ -1,0 +1,97 @@
+"""Train the models of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from PIL import Image
+
+from portrayal.run import Event, Progress, Run, atomic_path, fingerprint
+from portrayal.stages.publish import publish_model
+from portrayal.stages.shared import base_of, checked_name, dataset_of, generator_of, silent, stage
+
+if TYPE_CHECKING:
+    from portrayal.data.encode import EncodedDataset
+
+CLASS_IMAGE_SEED = 0  # not the run's, so that every run on a base shares them
+
+
+def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent) -> None:
+    """Train the models that are not trained yet.
+
+    Args:
+        run: A prepared run.
+        models: Names such as `unet` or `lora-64`; nothing means all of the study.
+        progress: Called with every event.
+
+    Raises:
+        UsageError: If the study has no model of that name.
+        TrainingDivergedError: If a loss stops being finite.
+    """
+    from portrayal.training import trainer
+
+    methods = run.config.methods
+    chosen = [checked_name(name, methods) for name in models] or list(methods)
+    for name in chosen:
+        folder, settings = run.model_folder(name), methods[name].model_dump()
+        if (folder / "method.json").is_file():
+            progress(Event(f"train.{name}", "skipped"))
+            continue
+        data = trainer.TrainingData(encoded(run, "training"), class_images(run, progress))
+        with stage(run, f"train.{name}", settings, progress) as tick:
+            trainer.train(base_of(run), name, methods[name], data, run.config, folder, tick)
+            publish_model(run, name, len(data.photos))
+
+
+def encoded(run: Run, part: Literal["training", "heldout"]) -> EncodedDataset:
+    """Photos of one side of the split as the training loop reads them, computed once."""
+
+    from portrayal.data.encode import EncodedDataset, encode
+    from portrayal.run import atomic_path
+
+    path = run.folder / "encoded" / f"{part}.safetensors"
+    if not path.is_file():
+        dataset = dataset_of(run)
+        photos = dataset.training if part == "training" else dataset.heldout
+        rows = [(photo.id, Image.open(dataset.image_path(photo)), photo.caption) for photo in photos]
+        with atomic_path(path) as temporary:
+            encode(base_of(run), rows).save(temporary)
+    return EncodedDataset.load(path)
+
+
+def class_images(run: Run, progress: Progress) -> EncodedDataset | None:
+    """The class images as the training loop reads them, or nothing when the prior is not preserved."""
+    from portrayal.data.encode import EncodedDataset, encode
+
+    if run.config.training.prior_loss_weight == 0:
+        return None
+    path = run.folder / "encoded" / "class_images.safetensors"
+    if not path.is_file():
+        images = painted_class_images(run, run.config.training.num_class_images, progress)
+        prompt = run.config.subject.filled_class_prompt
+        with atomic_path(path) as temporary:
+            encode(base_of(run), [(f"class-{i}", image, prompt) for i, image in enumerate(images)]).save(temporary)
+    return EncodedDataset.load(path)
+
+
+def painted_class_images(run: Run, count: int, progress: Progress) -> list[Image.Image]:
+    """Pictures of the class by the base: painted once, then read back."""
+    from portrayal.data.class_images import ensure_class_images
+    from portrayal.generation.pictures import picture_seed
+
+    config = run.config
+    prompt = config.subject.filled_class_prompt
+    generation = config.generation.model_dump(exclude={"scenes", "num_images_per_scene"})
+    key = fingerprint(
+        [run.provenance["base"]["sha256"], prompt, generation, config.base.resolution, config.training.mixed_precision]
+    )
+    generator = generator_of(run)
+
+    def paint(numbers: Sequence[int]) -> Iterator[Image.Image]:
+        total = len(numbers)
+        with stage(run, "class_images", key, progress) as tick:
+            seeds = [picture_seed(CLASS_IMAGE_SEED, "class", number) for number in numbers]
+            yield from generator.paint([prompt] * total, seeds, lambda done: tick(done, total))
+
+    return ensure_class_images(key, count, paint, batch_size=config.generation.batch_size)

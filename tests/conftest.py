@@ -1,0 +1,113 @@
+"""Shared by all tests: the embedded base, a few drawn photos, and one small run of everything."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from portrayal.config import BaseConfig, Config, load_config
+
+PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
+TINY = [
+    "base.name=pocket",
+    "subject.class_noun=woman",
+    "study.ranks=[2,4]",
+    "method.unet.max_train_steps=3",
+    "method.unet.learning_rate=1e-4",
+    "method.lora.max_train_steps=3",
+    "method.lora.learning_rate=1e-3",
+    "training.train_batch_size=1",
+    "training.num_class_images=4",
+    "training.checkpointing_steps=1",
+    "generation.num_images_per_scene=2",
+    "generation.num_inference_steps=2",
+    "generation.batch_size=4",
+    'generation.scenes.street="a photo of {subject} on the street"',
+    'generation.scenes.forest="a photo of {subject} in the forest"',
+    "control.num_images=1",
+    "evaluation.num_timesteps=2",
+]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Class images are kept in a folder of this session's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PORTRAYAL_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small tensors gain nothing from threads, and sums keep one order."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of six of the example photos."""
+    folder = tmp_path_factory.mktemp("shoebox") / "photos"
+    folder.mkdir()
+    for path in sorted(PHOTOS.glob("*.jpg"))[:6]:
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pocket():
+    """The embedded base, in fp32 on the CPU: whoever attaches something gives it back as it was."""
+    import torch
+
+    from portrayal.models.base import load_base
+    from portrayal.models.source import find_base
+
+    return load_base(find_base(BaseConfig(name="pocket")), device=torch.device("cpu"), dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def encoded(pocket):
+    """Four photos and two pictures that stand for class images, as the training loop reads them."""
+    from portrayal.data.encode import encode
+    from portrayal.generation.annotators import fit_square
+    from portrayal.training.trainer import TrainingData
+
+    squares = []
+    for path in sorted(PHOTOS.glob("*.jpg"))[:6]:
+        with Image.open(path) as image:
+            squares.append(fit_square(image, pocket.resolution))
+    rows = [(f"photo{n}", image, "a photo of sks woman") for n, image in enumerate(squares[:4])]
+    others = [(f"class{n}", image, "a photo of a woman") for n, image in enumerate(squares[4:])]
+    return TrainingData(encode(pocket, rows), encode(pocket, others))
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Config:
+    """The smallest settings that go through every stage."""
+    return load_config(None, TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(photos: Path, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory):
+    """One run of everything; tests read it, and copy it before they change it."""
+    from portrayal import portray
+
+    return portray(photos, tiny_config, tmp_path_factory.mktemp("runs") / "tiny", consent=True)
+
+
+@pytest.fixture
+def hashes() -> Callable[[Path], dict[str, str]]:
+    """SHA-256 of every file below a folder, by relative path."""
+
+    def read(folder: Path, pattern: str = "*") -> dict[str, str]:
+        files = sorted(path for path in folder.rglob(pattern) if path.is_file())
+        return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    return read

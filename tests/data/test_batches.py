@@ -1,0 +1,96 @@
+"""Batches are functions of their position, and every epoch sees every photo once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portrayal.data.batches import BatchSource
+from portrayal.data.encode import EncodedDataset
+
+
+def dataset(count: int, name: str = "photo") -> EncodedDataset:
+    numbers = torch.arange(count, dtype=torch.float32).view(-1, 1, 1, 1)
+    return EncodedDataset(
+        tuple(f"{name}{n}" for n in range(count)),
+        numbers.expand(-1, 2, 2, 2).clone(),
+        torch.full((count, 2, 2, 2), 1e-6),
+        torch.arange(count).view(-1, 1).expand(-1, 3).clone(),
+        torch.zeros(count, 3, 4),
+    )
+
+
+def source(photos: int = 5, classes: int = 3, size: int = 2, *, weight: float = 0.5, seed: int = 0) -> BatchSource:
+    return BatchSource(dataset(photos), dataset(classes, "class") if classes else None, size, weight, 0.5, seed)
+
+
+@given(st.integers(1, 9), st.integers(1, 5), st.integers(0, 3))
+def test_every_epoch_is_a_permutation(photos: int, size: int, seed: int) -> None:
+    batches = source(photos, 0, size, seed=seed)
+    seen = list(chain.from_iterable(batches.at(position).ids for position in range(3 * photos)))
+    for epoch in range(3):
+        assert sorted(seen[epoch * photos : (epoch + 1) * photos]) == sorted(batches.photos.ids)
+
+
+def test_epochs_are_shuffled_differently() -> None:
+    batches = source(9, 0, 9)
+    assert len({batches.at(position).ids for position in range(4)}) == 4
+
+
+def test_class_images_are_shuffled_by_themselves() -> None:
+    batches = source(3, 3, 3)
+    pairs = {tuple(picture[-1] for picture in batches.at(position).ids) for position in range(6)}
+    assert any(pair[:3] != pair[3:] for pair in pairs)
+
+
+def test_a_batch_is_a_function_of_its_position() -> None:
+    forwards, backwards = source(), source()
+    one = [forwards.at(position) for position in range(6)]
+    two = [backwards.at(position) for position in reversed(range(6))][::-1]
+    for a, b in zip(one, two, strict=True):
+        assert a.ids == b.ids
+        assert torch.equal(a.latents, b.latents)
+
+
+def test_seed_rank_and_position_change_what_is_drawn(encoded) -> None:
+    """With real pictures, whose latents have a spread."""
+    batches = BatchSource(encoded.photos, None, 4, 1.0, 1.0, seed=0)
+    drawn = [batches.at(0), batches.at(1), batches.at(0, rank=1), replace(batches, seed=1).at(0)]
+    spread = [(batch.latents - encoded.photos.mean[[encoded.photos.ids.index(i) for i in batch.ids]]) for batch in drawn]
+    assert all(not torch.equal(spread[0], other) for other in spread[1:])
+
+
+def test_rows_belong_together() -> None:
+    batch = source().at(3)
+    assert batch.num_photos == 2
+    for row, picture in enumerate(batch.ids):
+        assert picture.startswith("photo" if row < 2 else "class")
+        number = int(picture[-1])
+        assert batch.input_ids[row].tolist() == [number] * 3
+        assert torch.allclose(batch.latents[row], torch.tensor(0.5 * number), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_weights_are_a_mean_over_photos_and_a_weighted_mean_over_class_images(size: int, weight: float) -> None:
+    weights = source(size=size, weight=weight).at(0).weights
+    assert weights.shape == (2 * size,)
+    assert weights[:size].sum() == pytest.approx(1.0)
+    assert weights[size:].sum() == pytest.approx(weight)
+
+
+def test_without_class_images_all_the_weight_is_the_photos() -> None:
+    batch = source(classes=0).at(0)
+    assert batch.weights.sum() == pytest.approx(1.0)
+    assert len(batch.ids) == batch.num_photos == 2
+
+
+def test_a_batch_may_be_larger_than_the_dataset() -> None:
+    ids = source(3, 2, 7).at(0).ids
+    assert len(ids) == 14
+    assert set(ids) == {"photo0", "photo1", "photo2", "class0", "class1"}
