@@ -32,7 +32,7 @@ check: env ## lint, format, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 demo: env ## the whole job on the example photos, with the embedded base: runs/demo/report.html
 	@$(BIN)/portrayal run $(DEMO) --out runs/demo
@@ -47,17 +47,23 @@ clean: ## remove .venv, caches and builds; runs stay
 	@find src tests examples pretraining benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An interrupted installation leaves .unfinished behind and is begun anew; a finished one is brought up to date.
+USABLE := -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
+
 $(INSTALLED): pyproject.toml constraints.txt
-	@if [ -e $(UNFINISHED) ]; then rm -rf $(VENV); fi
-	@python=; for candidate in $(PYTHON) python3.11 python3; do \
-		if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$candidate; break; fi; \
-	done; \
-	if [ -z "$$python" ]; then \
-		echo "Portrayal needs Python 3.11 or later. Install it, or say where it is: make env PYTHON=/path/to/python3.11" >&2; \
-		exit 1; \
-	fi; \
-	echo "Installing into $(VENV) with $$("$$python" --version): about three minutes the first time."; \
-	mkdir -p $(VENV); touch $(UNFINISHED); rm -f $(INSTALLED); \
-	"$$python" -m venv $(VENV)
+	@if [ -e $(UNFINISHED) ] || ! $(BIN)/python $(USABLE) 2>/dev/null; then \
+		python=; for candidate in $(PYTHON) python3.11 python3; do \
+			if "$$candidate" $(USABLE) 2>/dev/null; then python=$$candidate; break; fi; \
+		done; \
+		if [ -z "$$python" ]; then \
+			echo "Portrayal needs Python 3.11 or later, with venv (Debian and Ubuntu: apt install python3-venv)." >&2; \
+			echo "If it is there under another name: make env PYTHON=/path/to/python3.11" >&2; \
+			exit 1; \
+		fi; \
+		echo "Making $(VENV) with $$("$$python" --version) and installing into it: about three minutes."; \
+		rm -rf $(VENV); mkdir $(VENV); touch $(UNFINISHED); "$$python" -m venv $(VENV); \
+	else \
+		echo "Bringing $(VENV) up to date."; \
+		touch $(UNFINISHED); \
+	fi
 	@$(BIN)/python -m pip install -q -q --constraint constraints.txt --editable '.[dev]'
 	@touch $(INSTALLED); rm -f $(UNFINISHED)

@@ -128,9 +128,7 @@ class Run:
 
     def _train_controlnet(self) -> nn.Module:
         plan = self.settings.controlnet()
-        trained: nn.Module = train_controlnet(
-            self.controlnet, self.unet, self.data, self.latents, plan, self.clock
-        )
+        trained: nn.Module = train_controlnet(self.controlnet, self.unet, self.data, self.latents, plan, self.clock)
         return trained
 
     def _stage(self, name: str, model: Model, train: Callable[[], nn.Module]) -> None:

@@ -46,9 +46,13 @@ def test_what_is_not_there_is_an_attribute_error() -> None:
         _ = portrayal.potray
 
 
-@pytest.mark.parametrize("module", ["portrayal", "portrayal.cli", "portrayal.config", "portrayal.run", "portrayal.photos"])
+@pytest.mark.parametrize(
+    "module", ["portrayal", "portrayal.cli", "portrayal.config", "portrayal.run", "portrayal.photos"]
+)
 def test_importing_is_quick(module: str) -> None:
     """Nothing that takes seconds to import is imported before it is needed."""
-    code = f"import sys, {module}; print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
+    code = (
+        f"import sys, {module}; print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

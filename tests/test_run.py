@@ -185,7 +185,7 @@ def test_a_damaged_config_is_said(tmp_path: Path, content: str) -> None:
 def test_a_damaged_record_is_said(tmp_path: Path) -> None:
     Run.create(tmp_path, load_config(), PROVENANCE)
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(UsageError, match="run.json"):
+    with pytest.raises(UsageError, match=r"run\.json"):
         Run.create(tmp_path, load_config(), PROVENANCE)
 
 

@@ -18,7 +18,7 @@ import portrayal
 
 app = typer.Typer(
     name="portrayal",
-    help="Ten to twenty photos of a person → tuned Stable Diffusion weights, a verdict on LoRA rank, pictures, a report.",
+    help="Ten to twenty photos of a person → tuned Stable Diffusion weights, a verdict on LoRA rank, pictures, report.",
     epilog="Exit codes: 0 done · 1 a fault of ours · 2 usage · 3 this machine · 4 photos · 5 weights · 6 memory · "
     "7 training diverged · 130 interrupted (the same command goes on).",
     no_args_is_help=True,

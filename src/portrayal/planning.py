@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from portrayal.config import Config, LoraMethod, load_config
 from portrayal.errors import MachineError
-from portrayal.models.source import BaseSource, find_base, weight_files
+from portrayal.models.source import BaseSource, find_base, part_config, weight_files
 
 GIB = 2**30
 
@@ -104,8 +103,7 @@ def settle(config: Config, source: BaseSource | None = None) -> Plan:
 def native_resolution(source: BaseSource) -> int:
     """Side in pixels of the pictures the base was trained on, read from its configs."""
     folder = source.config_folder or source.path
-    unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
-    vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    unet, vae = part_config(folder, "unet"), part_config(folder, "vae")
     return int(unet["sample_size"]) * int(2 ** (len(vae["block_out_channels"]) - 1))
 
 

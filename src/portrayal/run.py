@@ -1,4 +1,4 @@
-"""A Run: one output folder with its provenance, events and all that is made from it; files appear whole or not at all."""
+"""A Run: one output folder with its provenance, its events and all that is made from it; files whole or not at all."""
 
 from __future__ import annotations
 

@@ -61,7 +61,9 @@ def test_seed_rank_and_position_change_what_is_drawn(encoded) -> None:
     """With real pictures, whose latents have a spread."""
     batches = BatchSource(encoded.photos, None, 4, 1.0, 1.0, seed=0)
     drawn = [batches.at(0), batches.at(1), batches.at(0, rank=1), replace(batches, seed=1).at(0)]
-    spread = [(batch.latents - encoded.photos.mean[[encoded.photos.ids.index(i) for i in batch.ids]]) for batch in drawn]
+    spread = [
+        (batch.latents - encoded.photos.mean[[encoded.photos.ids.index(i) for i in batch.ids]]) for batch in drawn
+    ]
     assert all(not torch.equal(spread[0], other) for other in spread[1:])
 
 

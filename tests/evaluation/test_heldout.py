@@ -18,7 +18,9 @@ GRID = HeldoutGrid(num_timesteps=3, num_noises=2, seed=0, batch_size=5)
 
 
 def two(data: EncodedDataset) -> EncodedDataset:
-    return EncodedDataset(data.ids[:2], *(value[:2] for value in (data.mean, data.std, data.input_ids, data.prompt_embeds)))
+    return EncodedDataset(
+        data.ids[:2], *(value[:2] for value in (data.mean, data.std, data.input_ids, data.prompt_embeds))
+    )
 
 
 @pytest.mark.parametrize("strata", [2, 20, 1000])

@@ -122,7 +122,7 @@ def kohya_metadata(
 
 def save_kohya_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """Serialise to safetensors; equal tensors and metadata give equal bytes."""
-    return _sorted_metadata(safetensors.torch.save(dict(tensors), dict(metadata)))
+    return sorted_metadata(safetensors.torch.save(dict(tensors), dict(metadata)))
 
 
 def sshs_model_hash(content: bytes) -> str:
@@ -156,7 +156,7 @@ def _stored(weight: Weight) -> Tensor:
     return torch.as_tensor(weight).detach().cpu().contiguous()
 
 
-def _sorted_metadata(content: bytes) -> bytes:
+def sorted_metadata(content: bytes) -> bytes:
     """Sort the header's metadata: safetensors keeps it in a hash map and writes it in another order each time."""
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])

@@ -41,7 +41,8 @@ def paint_missing(
 ) -> None:
     """Paint the pictures whose files are not there, each saved whole with its settings inside.
 
-    A batch with a missing picture is painted anew as a whole, so that a picture never depends on interruptions.
+    A batch with a missing picture is painted anew as a whole, so that a picture never depends on interruptions; the
+    pictures that are there are not touched.
     """
     size = generator.settings.batch_size
     batches = [pictures[start : start + size] for start in range(0, len(pictures), size)]
@@ -52,7 +53,8 @@ def paint_missing(
     images = generator.paint([p.prompt for p in wanted], [p.seed for p in wanted])
     for batch in missing:
         for picture, image in zip(batch, islice(images, len(batch)), strict=True):
-            write_bytes(picture.path, with_settings(image, picture, generator, model))
+            if not picture.path.is_file():
+                write_bytes(picture.path, with_settings(image, picture, generator, model))
         done += len(batch)
         progress(done, len(pictures))
 

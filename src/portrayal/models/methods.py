@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from portrayal.config import TEXT_ENCODER_TARGETS, LoraMethod, Method, UnetMethod, nearest
 from portrayal.errors import UsageError, WeightsError
+from portrayal.formats.kohya import sorted_metadata
 from portrayal.models.base import BaseModel, file_parts, folder_parts, pipeline_of
 from portrayal.randomness import generator_for
 
@@ -210,6 +211,8 @@ def save_lora(base: BaseModel, method: LoraMethod, folder: Path, dtype: torch.dt
         text_encoder_lora_layers=layers.get("text_encoder"),
         **_collate_lora_metadata(modules),  # without it alpha is lost
     )
+    file = folder / LORA_FILE
+    file.write_bytes(sorted_metadata(file.read_bytes()))  # equal trainings give equal files
 
 
 def lora_layers(module: Any, dtype: torch.dtype, *, prefix: str = "", infix: str = "lora") -> dict[str, Tensor]:

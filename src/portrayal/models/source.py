@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from portrayal.config import BaseConfig, nearest
 from portrayal.errors import WeightsError
@@ -30,6 +30,7 @@ PIPELINE_FILES = (
     *(f"{part}/config.json" for part in PARTS),
     *(f"{part}/*model.safetensors" for part in PARTS),
 )
+LDM_FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
 CONFIG_FILES = ("model_index.json", "scheduler/*.json", "tokenizer/*", *(f"{part}/config.json" for part in PARTS))
 
 Kind = Literal["pocket", "hub", "folder", "file"]
@@ -94,9 +95,9 @@ def find_base(config: BaseConfig) -> BaseSource:
     if name == "pocket":
         return pocket_source("as asked")
     path = Path(name).expanduser()
-    if path.is_dir():
+    if on_disk(path) == "folder":
         return folder_source(path)
-    if path.is_file() or path.suffix in {".safetensors", ".ckpt", ".pt", ".pth", ".bin"}:
+    if on_disk(path) == "file" or path.suffix in {".safetensors", ".ckpt", ".pt", ".pth", ".bin"}:
         return file_source(path, config)
     hub_id = ALIASES.get(name, name)
     if HUB_ID.fullmatch(hub_id):
@@ -107,6 +108,14 @@ def find_base(config: BaseConfig) -> BaseSource:
         f"There is no base {name!r}" + (f"; {hint}" if hint else "."),
         "Give pocket, sd15, a hub id such as owner/name, a diffusers folder or a .safetensors file.",
     )
+
+
+def on_disk(path: Path) -> Literal["folder", "file", "nothing"]:
+    """What lies at a path; a name that no disk can hold is nothing."""
+    try:
+        return "folder" if path.is_dir() else "file" if path.is_file() else "nothing"
+    except OSError:
+        return "nothing"
 
 
 def choose_base(config: BaseConfig) -> BaseSource:
@@ -137,12 +146,7 @@ def checked_folder(folder: Path) -> Path:
     Raises:
         WeightsError: If something is missing, pickled, or of another family.
     """
-    missing = [part for part in PARTS if not (folder / part / "config.json").is_file()]
-    if missing or not (folder / "tokenizer").is_dir():
-        raise WeightsError(
-            f"{folder} is no diffusers folder of Stable Diffusion 1.5: it lacks {', '.join(missing) or 'tokenizer'}.",
-            "Give the folder that holds model_index.json, unet, vae, text_encoder and tokenizer.",
-        )
+    check_parts(folder)
     for part in PARTS:
         if not list((folder / part).glob("*.safetensors")):
             raise WeightsError(
@@ -153,10 +157,32 @@ def checked_folder(folder: Path) -> Path:
     return folder
 
 
+def check_parts(folder: Path) -> None:
+    """Refuse a folder that lacks a part's config or the tokenizer."""
+    missing = [part for part in PARTS if not (folder / part / "config.json").is_file()]
+    if missing or not (folder / "tokenizer").is_dir():
+        raise WeightsError(
+            f"{folder} is no diffusers folder of Stable Diffusion 1.5: it lacks {', '.join(missing) or 'tokenizer'}.",
+            "Give the folder that holds model_index.json, unet, vae, text_encoder and tokenizer.",
+        )
+
+
+def part_config(folder: Path, part: str) -> dict[str, Any]:
+    """The config of a part.
+
+    Raises:
+        WeightsError: If it cannot be read.
+    """
+    path = folder / part / "config.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path} is damaged: {error}.", "Get the model's files again.") from error
+
+
 def check_family(folder: Path) -> None:
     """Refuse a base whose UNet is not that of Stable Diffusion 1.x or 2.x text-to-image."""
-    unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
-    vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    unet, vae = part_config(folder, "unet"), part_config(folder, "vae")
     if unet.get("_class_name") != "UNet2DConditionModel" or unet.get("addition_embed_type"):
         raise WeightsError(
             f"{folder.name} is not of the Stable Diffusion 1.5 family.",
@@ -178,22 +204,37 @@ def file_source(path: Path, config: BaseConfig) -> BaseSource:
         )
     if not path.is_file():
         raise WeightsError(f"{path} does not exist.", "Check the path, or give a hub id such as sd15.")
-    check_safetensors(path)
+    channels = input_channels(path)
     wanted = config.config or SD15
     local = Path(wanted).expanduser()
-    folder = local if local.is_dir() else fetch(ALIASES.get(wanted, wanted), None, CONFIG_FILES)
+    folder = local if on_disk(local) == "folder" else fetch(ALIASES.get(wanted, wanted), None, CONFIG_FILES)
+    check_parts(folder)
+    check_family(folder)
+    if channels != part_config(folder, "unet").get("in_channels"):
+        raise WeightsError(
+            f"{path.name} is an inpainting or depth model, or not of the family of {folder.name}: "
+            f"its UNet takes {channels} channels.",
+            "Give the text-to-image model it was made from, or its own configs with base.config.",
+        )
     return BaseSource(path.stem, "file", path, config_folder=folder, reason="as asked")
 
 
-def check_safetensors(path: Path) -> None:
-    """Refuse a file whose safetensors header does not fit the file."""
+def input_channels(path: Path) -> int:
+    """Channels that the UNet of a checkpoint takes; a file that is damaged, or no checkpoint, is refused."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as opened:
-            opened.keys()
+            names = set(opened.keys())
+            channels = opened.get_slice(LDM_FIRST_LAYER).get_shape()[1] if LDM_FIRST_LAYER in names else 0
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is damaged or no safetensors file: {error}.", "Download it again.") from error
+    if not channels or any(name.startswith("conditioner.") for name in names):
+        raise WeightsError(
+            f"{path} is no checkpoint of Stable Diffusion 1.5.",
+            "LoRA files, SDXL, SD 3 and Flux are no base here; give a whole checkpoint of SD 1.5.",
+        )
+    return int(channels)
 
 
 @cache
@@ -225,12 +266,19 @@ def fetch(hub_id: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
     """
     reachable = online()
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         return Path(
             snapshot_download(hub_id, revision=revision, allow_patterns=list(patterns), local_files_only=not reachable)
         )
+    except HFValidationError as error:
+        raise WeightsError(f"{hub_id!r} is no name of a model.", "A hub id looks like owner/name.") from error
     except RepositoryNotFoundError as error:
         raise WeightsError(
             f"The hub has no model {hub_id!r}, or it is private.", "Check the id, or log in: hf auth login"

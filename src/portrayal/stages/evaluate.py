@@ -55,7 +55,7 @@ def gather(run: Run, tick: Callable[[int, int], None], progress: Progress) -> An
     from portrayal.generation.pictures import load_pictures
 
     config, dataset = run.config, dataset_of(run)
-    painted = {name: path for name, path in trained_models(run).items() if (run.folder / "images" / name).is_dir()}
+    painted = {name: path for name, path in trained_models(run).items() if all_painted(run, name)}
     if "base" not in painted:
         raise UsageError(f"{run.folder} has no pictures to judge.", f"Paint them: portrayal generate {run.folder}")
     models = []
@@ -99,6 +99,11 @@ def strangers(run: Run, base_pictures: list[list[Any]], progress: Progress) -> l
 def scene_paths(run: Run, name: str, scene: str) -> list[Path]:
     """Where the pictures of a scene lie."""
     return [run.image_path(name, scene, number) for number in range(run.config.generation.num_images_per_scene)]
+
+
+def all_painted(run: Run, name: str) -> bool:
+    """Whether every scene of a model is there; a model that is painted in part is left out."""
+    return all(path.is_file() for scene in run.config.generation.scenes for path in scene_paths(run, name, scene))
 
 
 def control_evidence(run: Run) -> tuple[Any, list[Any]]:

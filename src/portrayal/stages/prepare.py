@@ -38,12 +38,13 @@ def prepare(
         plan.config.prepare.min_photos,
     )
     prepared = prepare_photos(photos, settings, lambda done, total: progress(Event("prepare", "progress", done, total)))
+    if not (out / "run.json").is_file():
+        check_disk(out, plan.disk_gib)
+    check_captions(plan, [photo.caption for photo in prepared.photos])
     run = Run.create(out, plan.config, provenance(plan, [photo.id for photo in prepared.photos], consent))
     if run.finished("prepare", plan.config.prepare.model_dump()):
         progress(Event("prepare", "skipped"))
         return run
-    check_disk(out, plan.disk_gib)
-    check_captions(plan, [photo.caption for photo in prepared.photos])
     save_dataset(
         run.dataset_folder,
         prepared,

@@ -36,6 +36,8 @@ def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent) 
     for name in chosen:
         folder, settings = run.model_folder(name), methods[name].model_dump()
         if (folder / "method.json").is_file():
+            if not (folder / "README.md").is_file():  # interrupted between training and publishing
+                publish_model(run, name, len(dataset_of(run).training))
             progress(Event(f"train.{name}", "skipped"))
             continue
         data = trainer.TrainingData(encoded(run, "training"), class_images(run, progress))

@@ -1,0 +1,180 @@
+"""Painting: the seed decides, a file says what made it, and a control image is kept to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from portrayal.config import GenerationConfig
+from portrayal.errors import UsageError, WeightsError
+from portrayal.evaluation.metrics import edge_f1
+from portrayal.formats.png import DIGITAL_SOURCE_TYPE, read_settings
+from portrayal.generation.annotators import canny, fit_square
+from portrayal.generation.generator import Control, Generator
+from portrayal.generation.pictures import Picture, load_pictures, paint_missing, picture_seed
+from portrayal.models.control import find_controlnet, load_controlnet
+
+WOMAN = "a photo of a woman in the forest"
+FAST = GenerationConfig(num_inference_steps=2, guidance_scale=5.0, batch_size=2)
+
+
+def ignore(done: int, total: int) -> None:
+    """Progress nobody watches."""
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, dtype=np.int16)
+
+
+@pytest.fixture(scope="module")
+def two(pocket) -> list[Image.Image]:
+    return list(Generator(pocket, FAST).paint([WOMAN, WOMAN], [1, 2]))
+
+
+def test_pictures_have_the_base_s_size(two: list[Image.Image], pocket) -> None:
+    assert [image.size for image in two] == [(pocket.resolution, pocket.resolution)] * 2
+
+
+def test_the_same_seed_gives_the_same_picture_whatever_the_global_generator(pocket, two: list[Image.Image]) -> None:
+    torch.manual_seed(77)
+    state = torch.get_rng_state()
+    again = list(Generator(pocket, FAST).paint([WOMAN, WOMAN], [1, 2]))
+    assert all((pixels(a) == pixels(b)).all() for a, b in zip(two, again, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_another_seed_gives_another_picture(two: list[Image.Image]) -> None:
+    assert np.abs(pixels(two[0]) - pixels(two[1])).mean() > 5
+
+
+def test_a_picture_hardly_depends_on_its_batch(pocket, two: list[Image.Image]) -> None:
+    alone = next(Generator(pocket, FAST).paint([WOMAN], [2]))
+    other = list(Generator(pocket, FAST).paint(["a man in an office", WOMAN], [9, 2]))[1]
+    for image in (alone, other):
+        assert np.abs(pixels(image) - pixels(two[1])).max() <= 2
+
+
+def test_progress_counts_pictures(pocket) -> None:
+    done: list[int] = []
+    list(Generator(pocket, FAST).paint([WOMAN] * 3, [1, 2, 3], done.append))
+    assert done == [2, 3]
+
+
+def test_a_smaller_resolution_is_painted(pocket) -> None:
+    image = next(Generator(pocket, FAST, resolution=64).paint([WOMAN], [1]))
+    assert image.size == (64, 64)
+
+
+@pytest.mark.parametrize("where", ["prompt", "negative_prompt"])
+def test_a_prompt_past_77_tokens_names_the_words_it_would_lose(pocket, where: str) -> None:
+    long = " ".join(["woman"] * 76 + ["elephant"])
+    settings = FAST if where == "prompt" else FAST.model_copy(update={"negative_prompt": long})
+    with pytest.raises(UsageError, match="elephant") as caught:
+        next(Generator(pocket, settings).paint([long if where == "prompt" else WOMAN], [1]))
+    assert "reads 77" in caught.value.cause
+    assert caught.value.remedy
+
+
+def test_a_prompt_of_77_tokens_is_read_whole(pocket) -> None:
+    assert pocket.encode_prompts([" ".join(["woman"] * 75)]).shape[1] == 77
+    assert pocket.encode_prompts([""]).shape[1] == 77
+
+
+def test_a_file_says_what_made_it(pocket, tmp_path: Path) -> None:
+    settings = FAST.model_copy(update={"negative_prompt": "hat"})
+    picture = Picture(tmp_path / "deep" / "0.png", WOMAN, 7)
+    paint_missing(Generator(pocket, settings), [picture], "lora-4", ignore)
+    own = read_settings(picture.path)
+    assert own is not None
+    assert own["generated"] is True
+    assert {"prompt": WOMAN, "negative_prompt": "hat", "seed": 7, "model": "lora-4", "base": "pocket"}.items() <= own.items()
+    with Image.open(picture.path) as image:
+        text = image.text
+    assert set(text) == {"parameters", "portrayal", "XML:com.adobe.xmp"}
+    assert text["parameters"].startswith(f"{WOMAN}\nNegative prompt: hat\nSteps: 2, Sampler: DPM++ 2M")
+    assert "Seed: 7" in text["parameters"]
+    assert json.loads(text["portrayal"])["guidance_scale"] == 5.0
+    assert DIGITAL_SOURCE_TYPE in text["XML:com.adobe.xmp"]
+
+
+def test_only_missing_pictures_are_painted_and_they_are_the_same(pocket, tmp_path: Path) -> None:
+    pictures = [Picture(tmp_path / f"{number}.png", WOMAN, picture_seed(0, "forest", number)) for number in range(3)]
+    ticks: list[tuple[int, int]] = []
+    paint_missing(Generator(pocket, FAST), pictures, "base", lambda done, total: ticks.append((done, total)))
+    assert ticks == [(0, 3), (2, 3), (3, 3)]
+    first = [picture.path.read_bytes() for picture in pictures]
+    times = [picture.path.stat().st_mtime_ns for picture in pictures]
+    pictures[1].path.unlink()
+    ticks.clear()
+    paint_missing(Generator(pocket, FAST), pictures, "base", lambda done, total: ticks.append((done, total)))
+    assert ticks == [(1, 3), (3, 3)]
+    assert [picture.path.read_bytes() for picture in pictures] == first
+    untouched = [picture.path.stat().st_mtime_ns == time for picture, time in zip(pictures, times, strict=True)]
+    assert untouched == [True, False, True]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "1.png", "2.png"]
+
+
+def test_pictures_are_read_back(two: list[Image.Image], tmp_path: Path) -> None:
+    two[0].save(tmp_path / "0.png")
+    assert (pixels(next(load_pictures([tmp_path / "0.png"]))) == pixels(two[0])).all()
+
+
+def test_a_control_image_is_kept_to(pocket) -> None:
+    """Edges of a picture by the base, painted again at other seeds, with the ControlNet and without."""
+    settings = GenerationConfig(num_inference_steps=8, guidance_scale=5.0, batch_size=4)
+    reference = next(Generator(pocket, settings).paint(["a photo of a woman on the street"], [5]))
+    edges = canny(reference)
+    control = Control(load_controlnet(find_controlnet("auto", pocket.source), pocket), edges)
+
+    def agreement(kept: Control | None) -> float:
+        images = Generator(pocket, settings, kept).paint(["a photo of a woman"] * 2, [1, 2])
+        wanted = np.asarray(edges.convert("L"))
+        return float(np.mean([edge_f1(np.asarray(canny(image).convert("L")), wanted) for image in images]))
+
+    assert agreement(control) > agreement(None) + 0.1
+
+
+def test_an_unknown_controlnet_is_refused(pocket) -> None:
+    with pytest.raises(WeightsError, match="no ControlNet 'cany'"):
+        find_controlnet("cany", pocket.source)
+
+
+def test_a_controlnet_of_another_base_is_refused(pocket, tmp_path: Path) -> None:
+    from diffusers import ControlNetModel
+
+    small = {"block_out_channels": (32, 32), "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D")}
+    ControlNetModel(**small, cross_attention_dim=16, attention_head_dim=2).save_pretrained(tmp_path)
+    with pytest.raises(WeightsError, match="made for another base"):
+        load_controlnet(find_controlnet(str(tmp_path), pocket.source), pocket)
+
+
+def test_a_damaged_controlnet_is_said(pocket, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(WeightsError, match="cannot be loaded"):
+        load_controlnet(tmp_path, pocket)
+
+
+def test_canny_draws_white_edges_on_black() -> None:
+    image = Image.new("RGB", (64, 64), "black")
+    image.paste("white", (16, 16, 48, 48))
+    edges = np.asarray(canny(image))
+    assert set(np.unique(edges)) == {0, 255}
+    assert edges[32, 10].tolist() == [0, 0, 0]
+    assert edges[32, 14:19].max() == 255
+    assert (np.asarray(canny(Image.new("RGB", (64, 64), "grey"))) == 0).all()
+
+
+@pytest.mark.parametrize("size", [(300, 200), (100, 400), (64, 64)])
+def test_a_square_is_cut_from_the_middle(size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, "blue")
+    middle = (size[0] // 2, size[1] // 2)
+    image.paste("red", (middle[0] - 8, middle[1] - 8, middle[0] + 8, middle[1] + 8))
+    square = fit_square(image, 64)
+    assert square.size == (64, 64)
+    red, _, blue = square.getpixel((32, 32))
+    assert red > 200 > 50 > blue

@@ -1,0 +1,269 @@
+"""The whole job, small: everything is made, nothing is made twice, and a run that was killed is the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import portrayal
+from portrayal.config import Config, load_config
+from portrayal.errors import MachineError, PhotosError, RunConflictError, UsageError
+from portrayal.run import Event, Run
+
+Hashes = Callable[..., dict[str, str]]
+MODELS = ("unet", "lora-2", "lora-4")
+
+
+@pytest.fixture
+def copy(tiny_run: Run, tmp_path: Path) -> Run:
+    """The shared run, copied: a test may change it."""
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_run.folder, folder)
+    return Run.open(folder)
+
+
+def test_everything_is_there(tiny_run: Run) -> None:
+    folder = tiny_run.folder
+    for name in ("run.json", "config.toml", "events.jsonl", "scores.json", "report.html", "report.md"):
+        assert (folder / name).stat().st_size > 0, name
+    for name in MODELS:
+        assert (folder / "models" / name / "README.md").is_file()
+        assert len((folder / "models" / name / "training.jsonl").read_text().splitlines()) == 3
+    assert (folder / "models" / "unet" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+    for name in MODELS[1:]:
+        assert (folder / "models" / name / "pytorch_lora_weights.safetensors").is_file()
+        assert (folder / "models" / name / f"{name}.kohya.safetensors").is_file()
+    for name in ("base", *MODELS):
+        assert len(list((folder / "images" / name).rglob("*.png"))) == 4
+        assert (folder / "heldout" / f"{name}.json").is_file()
+    assert (folder / "images" / "control" / "edges.png").is_file()
+
+
+def test_nothing_half_made_is_left(tiny_run: Run) -> None:
+    left = [path for path in tiny_run.folder.rglob("*") if path.name.startswith(".") or path.name.endswith(".tmp")]
+    assert left == []
+
+
+def test_the_scores_name_every_model_and_a_verdict(tiny_run: Run) -> None:
+    scores = json.loads((tiny_run.folder / "scores.json").read_text())
+    assert [model["name"] for model in scores["models"]] == ["base", *MODELS]
+    base = scores["models"][0]
+    assert base["heldout_gain"]["mean"] == 0
+    assert scores["verdict"]["best_lora"] in MODELS
+    assert scores["verdict"]["sentence"]
+    assert [row["model"] for row in scores["control"]] == ["unet", scores["verdict"]["best_lora"]]
+
+
+def test_one_photo_s_story_can_be_searched(tiny_run: Run) -> None:
+    ids = tiny_run.provenance["photos"]
+    assert len(ids) == 6
+    manifest = json.loads((tiny_run.folder / "dataset" / "manifest.json").read_text())
+    assert sorted(photo["id"] for photo in manifest["photos"]) == ids
+    heldout = [photo["id"] for photo in manifest["photos"] if photo["heldout"]]
+    assert json.loads((tiny_run.folder / "scores.json").read_text())["heldout_photos"] == heldout
+
+
+def test_the_run_records_base_consent_and_seed(tiny_run: Run) -> None:
+    record = tiny_run.provenance
+    assert record["base"]["name"] == "pocket"
+    assert len(record["base"]["sha256"]) == 64
+    assert record["consent"] == "stated by the user"
+    assert record["seed"] == 0
+
+
+def test_events_tell_the_stages_in_order(tiny_run: Run) -> None:
+    events = [json.loads(line) for line in (tiny_run.folder / "events.jsonl").read_text().splitlines()]
+    finished = [event["stage"] for event in events if event["kind"] == "finished"]
+    first = [stage for number, stage in enumerate(finished) if stage not in finished[:number]]
+    wanted = ["prepare", "class_images", "train.unet", "train.lora-2", "train.lora-4"]
+    assert first[:5] == wanted
+    assert first[-1] == "report"
+
+
+def test_the_same_call_again_does_nothing(
+    copy: Run, photos: Path, tiny_config: Config, hashes: Hashes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even load the base."""
+    from portrayal.stages import shared
+
+    shared.shared_base.cache_clear()
+    monkeypatch.setattr("portrayal.models.base.load_base", lambda *_, **__: pytest.fail("the base was loaded"))
+    before = hashes(copy.folder)
+    times = {path: path.stat().st_mtime_ns for path in copy.folder.rglob("*") if path.is_file()}
+    seen: list[Event] = []
+    started = time.monotonic()
+    portrayal.portray(photos, tiny_config, copy.folder, consent=True, progress=seen.append)
+    assert time.monotonic() - started < 10
+    assert hashes(copy.folder) == before
+    assert {path: path.stat().st_mtime_ns for path in copy.folder.rglob("*") if path.is_file()} == times
+    assert {event.kind for event in seen if event.stage != "prepare"} == {"skipped"}
+
+
+def test_one_deleted_picture_is_painted_again_the_same(copy: Run, hashes: Hashes) -> None:
+    images = copy.folder / "images"
+    before = hashes(images)
+    times = {path: path.stat().st_mtime_ns for path in images.rglob("*.png")}
+    gone = images / "lora-2" / "street" / "1.png"
+    gone.unlink()
+    seen: list[Event] = []
+    portrayal.generate(copy, progress=seen.append)
+    assert hashes(images) == before
+    assert [path for path in times if path.stat().st_mtime_ns != times[path]] == [gone]
+    assert {event.stage for event in seen if event.kind == "skipped"} == {
+        "generate.base", "generate.unet", "generate.lora-4",
+    }  # fmt: skip
+
+
+def test_a_model_painted_in_part_is_left_out_of_the_scores(copy: Run) -> None:
+    (copy.folder / "images" / "lora-2" / "street" / "1.png").unlink()
+    scores = portrayal.evaluate(copy)
+    assert [model["name"] for model in scores["models"]] == ["base", "unet", "lora-4"]
+
+
+def test_a_run_without_pictures_cannot_be_judged(copy: Run) -> None:
+    shutil.rmtree(copy.folder / "images")
+    (copy.folder / "scores.json").unlink()
+    with pytest.raises(UsageError, match="no pictures to judge"):
+        portrayal.evaluate(copy)
+    with pytest.raises(UsageError, match="no scores"):
+        portrayal.report(copy)
+
+
+def test_a_model_card_that_is_missing_is_written(copy: Run, hashes: Hashes) -> None:
+    """As after a run that was killed between training and publishing."""
+    before = hashes(copy.folder / "models")
+    (copy.folder / "models" / "lora-4" / "README.md").unlink()
+    (copy.folder / "models" / "lora-4" / "lora-4.kohya.safetensors").unlink()
+    portrayal.train(copy)
+    assert hashes(copy.folder / "models") == before
+
+
+def test_an_unknown_model_is_refused(tiny_run: Run) -> None:
+    for call in (portrayal.train, portrayal.generate):
+        with pytest.raises(UsageError, match="no model 'lora-8'") as caught:
+            call(tiny_run, ["lora-8"])
+        assert "lora-2" in caught.value.remedy
+
+
+def test_anything_can_be_painted_and_nothing_is_overwritten(copy: Run, photos: Path) -> None:
+    prompts = ["a photo of {subject} in the kitchen"]
+    first = portrayal.paint(copy, prompts, ["unet"], count=2, seed=5)
+    content = [path.read_bytes() for path in first]
+    second = portrayal.paint(copy, prompts, ["unet"], count=1, seed=5, control=next(photos.glob("*.jpg")))
+    assert [path.name for path in first + second] == ["0000.png", "0001.png", "0002.png"]
+    assert [path.read_bytes() for path in first] == content
+    best = json.loads((copy.folder / "scores.json").read_text())["verdict"]["best_lora"]
+    (default,) = portrayal.paint(copy, prompts, count=1)
+    assert default.parent.name == best
+
+
+def test_a_setting_that_painting_cannot_change_is_refused(copy: Run) -> None:
+    with pytest.raises(UsageError, match="training.snr_gamma"):
+        portrayal.paint(copy, ["{subject}"], ["base"], count=1, overrides=["training.snr_gamma=5"])
+
+
+def test_other_settings_and_other_photos_are_another_run(
+    copy: Run, photos: Path, tiny_config: Config, tmp_path: Path, hashes: Hashes
+) -> None:
+    before = hashes(copy.folder)
+    other = tmp_path / "photos"
+    shutil.copytree(photos, other)
+    next(other.glob("*.jpg")).unlink()
+    with pytest.raises(RunConflictError, match="photos"):
+        portrayal.prepare(other, tiny_config, copy.folder)
+    changed = tiny_config.model_copy(update={"seed": 1})
+    with pytest.raises(RunConflictError, match="seed"):
+        portrayal.portray(photos, changed, copy.folder)
+    assert hashes(copy.folder) == before
+
+
+# What stops a run before it starts ---------------------------------------------------------------------------------
+
+
+def test_no_disk_space_is_said_before_anything_is_made(
+    photos: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    with pytest.raises(MachineError, match="GiB free") as caught:
+        portrayal.prepare(photos, tiny_config, tmp_path / "run")
+    assert "--out" in caught.value.remedy
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_caption_past_77_tokens_is_said_before_anything_is_made(
+    photos: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    own = tmp_path / "photos"
+    shutil.copytree(photos, own)
+    next(own.glob("*.jpg")).with_suffix(".txt").write_text("woman " * 80 + "elephant")
+    with pytest.raises(UsageError, match="elephant"):
+        portrayal.prepare(own, tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_photos_are_too_few(photos: Path, tiny_config: Config, tmp_path: Path) -> None:
+    own = tmp_path / "photos"
+    own.mkdir()
+    for path in sorted(photos.iterdir())[:2]:
+        shutil.copy(path, own)
+    with pytest.raises(PhotosError):
+        portrayal.prepare(own, tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rank_without_a_place_is_refused_before_anything_is_made(photos: Path, tmp_path: Path, tiny_config) -> None:
+    method = tiny_config.method.model_copy(
+        update={"lora": tiny_config.method.lora.model_copy(update={"target_modules": ("to_x",)})}
+    )
+    with pytest.raises(UsageError, match="to_x"):
+        portrayal.prepare(photos, tiny_config.model_copy(update={"method": method}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# Killed ----------------------------------------------------------------------------------------------------------
+
+TRAIN = """
+import sys, torch
+from pathlib import Path
+import portrayal
+torch.set_num_threads(1)
+config = portrayal.load_config(sys.argv[2])
+run = portrayal.prepare(Path(sys.argv[1]), config, Path(sys.argv[3]), consent=True)
+portrayal.train(run, ["unet", "lora-2"])
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(
+    tiny_run: Run, photos: Path, tiny_config: Config, tmp_path: Path, hashes: Hashes
+) -> None:
+    """SIGKILL after the first checkpoint: nothing can be tidied up. The weights equal those of the undisturbed run."""
+    recipe, out = tmp_path / "tiny.toml", tmp_path / "run"
+    recipe.write_text(tiny_config.to_toml())
+    settings = load_config(str(recipe)).model_copy(update={"recipe": ""})
+    recipe.write_text('recipe = ""\n' + settings.to_toml().removeprefix('recipe = ""\n'))
+    child = subprocess.Popen([sys.executable, "-c", TRAIN, str(photos), str(recipe), str(out)], env=os.environ)
+    work = out / "models" / ".unet.training"
+    for _ in range(1200):
+        if (work / "checkpoint" / "state.json").is_file():
+            break
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert (work / "checkpoint" / "state.json").is_file()
+    assert not (out / "models" / "unet").exists()
+    run = portrayal.prepare(photos, tiny_config, out, consent=True)
+    portrayal.train(run, ["unet", "lora-2"])
+    for name in ("unet", "lora-2"):
+        ours = hashes(run.model_folder(name), "*.safetensors")
+        assert ours == hashes(tiny_run.model_folder(name), "*.safetensors")
+    assert not list((out / "models").glob(".*"))
