@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,28 +11,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from portrayal.config import BaseConfig, Config, load_config
+from portrayal.config import BaseConfig, Config
+from portrayal.settings import load_config
+
+for library in ("DIFFUSERS", "TRANSFORMERS"):  # as the command line does; read when they are imported
+    os.environ.setdefault(f"{library}_VERBOSITY", "error")
 
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
-TINY = [
-    "base.name=pocket",
-    "subject.class_noun=woman",
-    "study.ranks=[2,4]",
-    "method.unet.max_train_steps=3",
-    "method.unet.learning_rate=1e-4",
-    "method.lora.max_train_steps=3",
-    "method.lora.learning_rate=1e-3",
-    "training.train_batch_size=1",
-    "training.num_class_images=4",
-    "training.checkpointing_steps=1",
-    "generation.num_images_per_scene=2",
-    "generation.num_inference_steps=2",
-    "generation.batch_size=4",
-    'generation.scenes.street="a photo of {subject} on the street"',
-    'generation.scenes.forest="a photo of {subject} in the forest"',
-    "control.num_images=1",
-    "evaluation.num_timesteps=2",
-]
+TINY = Path(__file__).with_name("tiny.toml")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -91,7 +78,7 @@ def encoded(pocket):
 @pytest.fixture(scope="session")
 def tiny_config() -> Config:
     """The smallest settings that go through every stage."""
-    return load_config(None, TINY)
+    return load_config(str(TINY))
 
 
 @pytest.fixture(scope="session")

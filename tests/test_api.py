@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,12 @@ def test_all_names_are_imported_and_told() -> None:
     assert sorted(portrayal.__all__) == dir(portrayal)
     for name in portrayal.__all__:
         assert inspect.getdoc(getattr(portrayal, name)), name
+
+
+def test_no_name_is_that_of_a_submodule() -> None:
+    """Importing `portrayal.report` would put the module in the place of a function of that name."""
+    modules = {path.stem for path in Path(portrayal.__file__).parent.iterdir()}
+    assert not modules & set(portrayal.__all__)
 
 
 def test_there_are_about_a_dozen() -> None:

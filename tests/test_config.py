@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from portrayal.config import Config, load_config, parse_value, recipe_folder, recipe_names, set_value, validate
+from portrayal.config import Config
 from portrayal.errors import UsageError
+from portrayal.settings import load_config, parse_value, recipe_folder, recipe_names, set_value, validate
 
 KEYS = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
 TOML_VALUES = st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False)

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from portrayal.config import load_config
 from portrayal.errors import MachineError, RunConflictError, UsageError
 from portrayal.run import Event, Run, atomic_folder, atomic_path, write_json, write_text
+from portrayal.settings import load_config
 
 PROVENANCE = {"base": {"name": "pocket", "sha256": "0"}, "photos": ["a", "b"], "consent": "not stated"}
 

@@ -6,7 +6,8 @@
     config = portrayal.load_config("pocket-demo", ["subject.class_noun=woman"])
     run = portrayal.portray(Path("photos"), config, Path("runs/ann"), consent=True)
 
-Names are imported when first used, so that importing the package is quick.
+Names are imported when first used, so that importing the package is quick. None may be that of a submodule, which would
+take its place once it is imported.
 """
 
 from __future__ import annotations
@@ -14,21 +15,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from portrayal.config import Config, load_config
+    from portrayal.config import Config
     from portrayal.errors import PortrayalError
     from portrayal.planning import Plan, make_plan
     from portrayal.run import Event, Run
+    from portrayal.settings import load_config
     from portrayal.stages.evaluate import evaluate
     from portrayal.stages.generate import generate
     from portrayal.stages.paint import paint
     from portrayal.stages.prepare import prepare
-    from portrayal.stages.report import report
+    from portrayal.stages.report import write_report
     from portrayal.stages.train import train
     from portrayal.workflow import portray
 
 _HOME = {
     "Config": "config",
-    "load_config": "config",
+    "load_config": "settings",
     "PortrayalError": "errors",
     "paint": "stages.paint",
     "Plan": "planning",
@@ -39,8 +41,8 @@ _HOME = {
     "generate": "stages.generate",
     "portray": "workflow",
     "prepare": "stages.prepare",
-    "report": "stages.report",
     "train": "stages.train",
+    "write_report": "stages.report",
 }
 
 __all__ = [
@@ -56,8 +58,8 @@ __all__ = [
     "paint",
     "portray",
     "prepare",
-    "report",
     "train",
+    "write_report",
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import sys
 import traceback
@@ -159,6 +160,10 @@ def generate(
     """Paint the run's scenes, or anything else with its models."""
     with outcome("generate", as_json) as result:
         opened = portrayal.Run.open(folder)
+        if prompt is None and (control or settings):
+            raise typer.BadParameter(
+                "--control and --set go with --prompt; scenes are painted as the run's settings say."
+            )
         with progress_lines() as progress:
             if prompt is None:
                 portrayal.generate(opened, model or (), progress=progress)
@@ -193,14 +198,16 @@ def report(folder: RunFolder, as_json: JsonFlag = False) -> None:
     with outcome("report", as_json) as result:
         opened = portrayal.Run.open(folder)
         with progress_lines() as progress:
-            page = portrayal.report(opened, progress=progress)
+            page = portrayal.write_report(opened, progress=progress)
         say(result, as_json, report=str(page))
 
 
 def overrides(base: str | None, class_noun: str | None, settings: list[str] | None) -> list[str]:
     """The flags as settings, before those of --set."""
     flags = {"base.name": base, "subject.class_noun": class_noun}
-    return [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None] + (settings or [])
+    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in flags.items() if value is not None] + (
+        settings or []
+    )
 
 
 def folder_for(photos: Path, out: Path | None) -> Path:
@@ -264,12 +271,14 @@ def say(result: dict[str, Any], as_json: bool, **values: Any) -> None:
 @contextmanager
 def progress_lines(plan: portrayal.Plan | None = None) -> Iterator[Any]:
     """One line for each stage, with rate and time left, on standard error."""
+    from rich.markup import escape
+
     from portrayal.progress import ProgressLines
 
     with ProgressLines() as lines:
         if plan is not None:
-            lines.print(f"base [bold]{plan.source.name}[/] on {plan.device}: {plan.source.reason}")
-            lines.print(f"recipe [bold]{plan.config.recipe or 'none'}[/]")
+            lines.print(f"base [bold]{escape(plan.source.name)}[/] on {plan.device}: {escape(plan.source.reason)}")
+            lines.print(f"recipe [bold]{escape(plan.config.recipe or 'none')}[/]")
         yield lines.show
 
 
@@ -303,4 +312,5 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)  # on import it speaks of kernels nobody asked for
     app()

@@ -15,6 +15,9 @@ Interrupted (Ctrl-C)            130   what was finished is kept; the same comman
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class PortrayalError(Exception):
     """Something a person can act on: what is wrong, and what mends it.
@@ -70,3 +73,14 @@ class TrainingDivergedError(PortrayalError):
     """The loss or the gradients stopped being finite; the weights were not touched."""
 
     exit_code = 7
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`did you mean X?` for the closest of the names, or nothing."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def known(names: Iterable[str]) -> str:
+    """The names that exist."""
+    return f"known: {', '.join(names)}"

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from portrayal.config import Config, LoraMethod, load_config
+from portrayal.config import Config, LoraMethod
 from portrayal.errors import MachineError
 from portrayal.models.source import BaseSource, find_base, part_config, weight_files
+from portrayal.settings import load_config
 
 GIB = 2**30
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -68,9 +69,9 @@ class ProgressLines:
         title = title_of(event.stage)
         match event.kind:
             case "note":
-                self.print(f"[yellow]note[/] {title}: {event.message}")
+                self.print(f"[yellow]note[/] {escape(title)}: {escape(event.message)}")
             case "skipped":
-                self.print(f"[dim]{title}: done before[/]")
+                self.print(f"[dim]{escape(title)}: done before[/]")
             case "progress":
                 self._progress(event, title)
             case "finished" if not self.live:
@@ -121,9 +122,9 @@ def print_scores(scores: dict[str, Any], paths: dict[str, str]) -> None:
         table.add_row("[dim]strangers[/]", "", f"[dim]{mean(stranger)}[/]", "", "")
     console.print()
     console.print(table)
-    console.print(f"\n[bold]{scores['verdict']['sentence']}[/]\n")
+    console.print(f"\n[bold]{escape(scores['verdict']['sentence'])}[/]\n")
     for name, path in paths.items():
-        console.print(f"{name:>7}  {path}", soft_wrap=True)
+        console.print(f"{name:>7}  {path}", soft_wrap=True, markup=False)
 
 
 def mean(interval: dict[str, float] | None) -> str:

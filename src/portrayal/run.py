@@ -19,8 +19,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from portrayal.config import Config, nearest, validate
-from portrayal.errors import MachineError, RunConflictError, UsageError
+from portrayal.config import Config
+from portrayal.errors import MachineError, RunConflictError, UsageError, nearest
+from portrayal.settings import validate
 
 PACKAGES = ("portrayal", "torch", "diffusers", "transformers", "peft", "accelerate")
 

@@ -9,7 +9,7 @@ from portrayal.run import Progress, Run
 from portrayal.stages.evaluate import evaluate
 from portrayal.stages.generate import generate, generate_controlled
 from portrayal.stages.prepare import prepare
-from portrayal.stages.report import report
+from portrayal.stages.report import write_report
 from portrayal.stages.shared import silent
 from portrayal.stages.train import train
 
@@ -36,5 +36,5 @@ def portray(
     if config.control.enabled:
         generate_controlled(run, progress=progress)
         evaluate(run, progress=progress)
-    report(run, progress=progress)
+    write_report(run, progress=progress)
     return run

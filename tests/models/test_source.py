@@ -248,7 +248,8 @@ def ldm_unet_name(name: str, layers: int) -> str:
         way, block, kind, layer, rest = found.groups()
         number = int(block) * (layers + 1) + (layers if kind.endswith("samplers") else int(layer))
         side = f"input_blocks.{number + 1}" if way == "down" else f"output_blocks.{number}"
-        inside = {"resnets": "0", "attentions": "1", "downsamplers": "0.op", "upsamplers": "1.conv" if block == "0" else "2.conv"}
+        up = "1.conv" if block == "0" else "2.conv"  # the first block has no attention
+        inside = {"resnets": "0", "attentions": "1", "downsamplers": "0.op", "upsamplers": up}
         rest = name.split(f"{kind}.{layer}.")[1] if not kind.endswith("samplers") else rest
         name = f"{side}.{inside[kind]}.{rest}"
     for ours, theirs in RESNET.items():
@@ -275,8 +276,8 @@ def as_ldm_vae(folder: Path) -> dict[str, Tensor]:
 
 
 def as_ldm_text(folder: Path) -> dict[str, Tensor]:
-    prefix = "cond_stage_model.transformer.text_model."
-    return {prefix + name.removeprefix("text_model."): value for name, value in state_of(folder / "text_encoder").items()}
+    prefix, weights = "cond_stage_model.transformer.text_model.", state_of(folder / "text_encoder")
+    return {prefix + name.removeprefix("text_model."): value for name, value in weights.items()}
 
 
 def test_a_checkpoint_in_the_original_layout_is_the_same_base(tmp_path: Path, pocket) -> None:

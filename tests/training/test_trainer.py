@@ -18,9 +18,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from portrayal.config import Config, LoraMethod, Method, UnetMethod, load_config
+from portrayal.config import Config, LoraMethod, Method, UnetMethod
 from portrayal.data.batches import Batch
 from portrayal.errors import MachineError, TrainingDivergedError
+from portrayal.settings import load_config
 from portrayal.training import step as step_module
 from portrayal.training.checkpoint import load_checkpoint, save_checkpoint
 from portrayal.training.loss import Noise

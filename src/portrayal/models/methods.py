@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from portrayal.config import TEXT_ENCODER_TARGETS, LoraMethod, Method, UnetMethod, nearest
-from portrayal.errors import UsageError, WeightsError
+from portrayal.config import TEXT_ENCODER_TARGETS, LoraMethod, Method, UnetMethod
+from portrayal.errors import UsageError, WeightsError, nearest
 from portrayal.formats.kohya import sorted_metadata
 from portrayal.models.base import BaseModel, file_parts, folder_parts, pipeline_of
 from portrayal.randomness import generator_for

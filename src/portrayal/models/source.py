@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from portrayal.config import BaseConfig, nearest
-from portrayal.errors import WeightsError
+from portrayal.config import BaseConfig
+from portrayal.errors import WeightsError, nearest
 from portrayal.pocket import WEIGHTS
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"

@@ -59,11 +59,15 @@ def generate_controlled(run: Run, *, progress: Progress = silent) -> None:
 
     A ControlNet that cannot be had is noted and left out when `control.controlnet` is `auto`.
     """
-
     from portrayal.generation.annotators import canny, fit_square
     from portrayal.generation.generator import Control
     from portrayal.models.control import find_controlnet, load_controlnet
 
+    models = controlled_models(run)
+    if all(all_controlled(run, name) for name in models):
+        for name in models:
+            progress(Event(f"control.{name}", "skipped"))
+        return
     settings, base = run.config.control, base_of(run)
     try:
         folder = find_controlnet(settings.controlnet, base.source)
@@ -84,7 +88,7 @@ def generate_controlled(run: Run, *, progress: Progress = silent) -> None:
                 image.save(temporary, format="PNG")
     edges = Image.open(where / "edges.png").convert("RGB")
     control = Control(load_controlnet(folder, base), edges, settings.controlnet_conditioning_scale)
-    for name in controlled_models(run):
+    for name in models:
         paint_controlled(run, name, control, progress)
 
 
@@ -106,7 +110,7 @@ def paint_controlled(run: Run, name: str, control: Any, progress: Progress) -> N
         )
         for folder, kept in ((where, control), (where / "without", None))
     ]
-    if all(picture.path.is_file() for _, pictures in parts for picture in pictures):
+    if all_controlled(run, name):
         progress(Event(f"control.{name}", "skipped"))
         return
     inputs, folder = settings.model_dump(mode="json"), run.model_folder(name)
@@ -118,6 +122,12 @@ def paint_controlled(run: Run, name: str, control: Any, progress: Progress) -> N
                 tick(before + done, 2 * settings.num_images)
 
             paint_missing(generator, pictures, name, count)
+
+
+def all_controlled(run: Run, name: str) -> bool:
+    """Whether a model's pictures with the outline and without are there."""
+    where, numbers = run.folder / "images" / "control" / name, range(run.config.control.num_images)
+    return all((folder / f"{number}.png").is_file() for folder in (where, where / "without") for number in numbers)
 
 
 def controlled_models(run: Run) -> list[str]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from portrayal.config import set_value as set_config_value
-from portrayal.config import validate
+from portrayal.errors import UsageError
 from portrayal.run import Progress, Run
+from portrayal.settings import set_value, validate
 from portrayal.stages.evaluate import scores_of
 from portrayal.stages.shared import base_of, checked_name, silent, stage, trained_models
 
@@ -71,7 +71,9 @@ def with_overrides(run: Run, overrides: Sequence[str]) -> Run:
     """The run with other painting settings."""
     values: dict[str, Any] = run.config.model_dump(mode="json", exclude_none=True)
     for text in overrides:
-        set_config_value(values, text)
+        if text.split(".")[0].strip() not in ("generation", "control"):
+            raise UsageError(f"--set {text!r}: painting takes generation.… and control.… settings only.")
+        set_value(values, text)
     return Run(run.folder, validate(values))
 
 

@@ -9,7 +9,7 @@ from portrayal.stages.evaluate import evaluated_files, scores_of
 from portrayal.stages.shared import silent, stage
 
 
-def report(run: Run, *, progress: Progress = silent) -> Path:
+def write_report(run: Run, *, progress: Progress = silent) -> Path:
     """Write `report.html` and `report.md`; returns the path of the first.
 
     Raises:

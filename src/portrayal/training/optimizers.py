@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 import torch
@@ -32,7 +34,8 @@ def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> to
         case "prodigy":
             largest = max(group["lr"] for group in groups)
             relative = [group | {"lr": group["lr"] / largest} for group in groups]
-            built = package("prodigyopt").Prodigy(relative, betas=config.betas, eps=config.eps, **common)
+            with redirect_stdout(StringIO()):  # it announces itself there, in the middle of --json
+                built = package("prodigyopt").Prodigy(relative, betas=config.betas, eps=config.eps, **common)
     optimizer: torch.optim.Optimizer = built
     return optimizer
 

@@ -28,7 +28,10 @@ MAX_SKIPPED_IN_A_ROW = 20
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What is logged of one optimizer update; losses are means over its pictures, unweighted by the prior's weight."""
+    """What is logged of one optimizer update.
+
+    `loss` is what was descended on; `instance_loss` and `prior_loss` are plain means over photos and class images.
+    """
 
     step: int
     loss: float

@@ -1,0 +1,107 @@
+"""From recipes and `section.key=value` texts to a config, with every mistake named beside what was probably meant."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from portrayal.config import Config, Section
+from portrayal.errors import UsageError, known, nearest
+
+
+def recipe_folder() -> Path:
+    """Where the recipes lie: in the installed package, or at the top of a checkout."""
+    packaged = Path(__file__).parent / "recipes"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in recipe_folder().glob("*.toml"))
+
+
+def load_config(recipe: str | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Read a recipe and change single settings.
+
+    Args:
+        recipe: Name of a shipped recipe, path of a TOML file, or nothing for the defaults.
+        overrides: `section.key=value` texts; the value is read as TOML, or taken as a string.
+
+    Raises:
+        UsageError: If there is no such recipe, or a key or value cannot be meant.
+    """
+    values: dict[str, Any] = read_recipe(recipe) if recipe else {}
+    if recipe:
+        values.setdefault("recipe", recipe)
+    for text in overrides:
+        set_value(values, text)
+    return validate(values)
+
+
+def read_recipe(recipe: str) -> dict[str, Any]:
+    """The raw values of a recipe, by shipped name or by path."""
+    shipped = recipe_folder() / f"{recipe}.toml"
+    path = shipped if shipped.is_file() else Path(recipe)
+    if not path.is_file():
+        raise UsageError(f"There is no recipe {recipe!r}.", nearest(recipe, recipe_names()) or known(recipe_names()))
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}.", "Mend that line and try again.") from error
+
+
+def set_value(values: dict[str, Any], text: str) -> None:
+    """Apply one `section.key=value` to nested values, in place."""
+    key, equals, raw = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set {text!r} is not of the form section.key=value.", "For example: --set seed=7")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"--set {text!r}: {section} is a value, not a section.")
+        values = inner
+    values[last] = parse_value(raw.strip())
+
+
+def parse_value(raw: str) -> Any:
+    """A TOML value, or the text itself when it is none."""
+    try:
+        read = tomllib.loads(f"value = {raw}")
+    except tomllib.TOMLDecodeError:
+        return raw
+    return read["value"] if len(read) == 1 else raw  # a text of several lines may look like several settings
+
+
+def validate(values: Mapping[str, Any]) -> Config:
+    """Build the config, or say for each wrong key or value what is wrong with it."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [explain(dict(problem)) for problem in error.errors()]
+        raise UsageError("\n".join(lines), "See `portrayal run --help` and the recipes for what can be set.") from error
+
+
+def explain(problem: Mapping[str, Any]) -> str:
+    """One line for one problem that pydantic found: the key's path, what is wrong, the nearest name."""
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        *sections, key = (str(part) for part in problem["loc"])
+        section = section_at(sections)
+        return f"{path}: unknown key; {nearest(key, section.model_fields) or known(section.model_fields)}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{path}: {message} (got {problem['input']!r})" if path else message
+
+
+def section_at(path: Iterable[str]) -> type[Section]:
+    """The section class at a path of keys."""
+    section: type[Section] = Config
+    for key in path:
+        annotation = section.model_fields[key].annotation if key in section.model_fields else None
+        candidates = [annotation, *get_args(annotation)]
+        section = next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), section)
+    return section

@@ -1,0 +1,65 @@
+"""What the docs say is so: the settings page is fresh, links lead somewhere, command lines are ones that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from portrayal.cli import app, overrides
+from portrayal.settings import load_config, recipe_names
+from scripts import settings_docs
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"])
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+FENCED = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
+
+
+def fenced_lines(page: Path, program: str) -> Iterator[list[str]]:
+    """The command lines of a program in a page's fenced blocks, as words; comments and continuations resolved."""
+    for block in FENCED.findall(page.read_text(encoding="utf-8")):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True) if line.startswith(f"{program} ") else []
+            if words:
+                yield words[1:]
+
+
+def test_the_settings_page_is_fresh() -> None:
+    said = "stale; write it anew: python -m scripts.settings_docs"
+    assert settings_docs.PAGE.read_text(encoding="utf-8") == settings_docs.page(), said
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_relative_link_leads_somewhere(name: str) -> None:
+    page = ROOT / name
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    targets = [(first or second).split("#")[0] for first, second in LINK.findall(text)]
+    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_line_is_one_that_exists(name: str) -> None:
+    commands = typer.main.get_command(app).commands
+    for command, *arguments in fenced_lines(ROOT / name, "portrayal"):
+        assert command in commands, command
+        values = commands[command].make_context(command, arguments).params  # parses, and runs nothing
+        recipe = values.get("recipe") if values.get("recipe") in recipe_names() else None
+        assert recipe == values.get("recipe") or str(values["recipe"]).endswith(".toml")
+        load_config(recipe, overrides(values.get("base"), values.get("class_noun"), values.get("settings")))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_make_target_and_module_is_there(name: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for targets in fenced_lines(ROOT / name, "make"):
+        assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets), targets
+    for flag, module, *_ in fenced_lines(ROOT / name, "python"):
+        path = ROOT / module.replace(".", "/")
+        assert flag != "-m" or module == "pip" or path.with_suffix(".py").is_file(), module
