@@ -243,7 +243,13 @@ def test_gradients_are_clipped_to_the_norm(pocket, encoded, tmp_path: Path) -> N
     ("name", "learning_rate"), [("adamw", 2e-3), ("adamw8bit", 2e-3), ("prodigy", 1.0), ("adafactor", 2e-2)]
 )
 def test_every_optimizer_lowers_the_loss_of_a_fixed_batch(
-    pocket, encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, learning_rate: float
+    pocket,
+    encoded,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    learning_rate: float,
 ) -> None:
     package = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}.get(name)
     if package:
@@ -255,6 +261,7 @@ def test_every_optimizer_lowers_the_loss_of_a_fixed_batch(
         state.batches = Fixed(state.batches.at(0))
         losses = steps(state, 12)
     assert losses[-1] < 0.995 * losses[0]
+    assert capsys.readouterr().out == ""  # standard output belongs to --json
 
 
 @pytest.mark.parametrize(
