@@ -44,7 +44,7 @@ def test_everything_is_there(tiny_run: Run) -> None:
         assert (folder / "models" / name / f"{name}.kohya.safetensors").is_file()
     for name in ("base", *MODELS):
         assert len(list((folder / "images" / name).rglob("*.png"))) == 4
-        assert (folder / "heldout" / f"{name}.json").is_file()
+        assert (folder / "models" / name / "heldout.json").is_file()
     assert (folder / "images" / "control" / "edges.png").is_file()
 
 

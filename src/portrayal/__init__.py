@@ -20,13 +20,12 @@ if TYPE_CHECKING:
     from portrayal.planning import Plan, make_plan
     from portrayal.run import Event, Run
     from portrayal.settings import load_config
-    from portrayal.stages.evaluate import evaluate
     from portrayal.stages.generate import generate
     from portrayal.stages.paint import paint
     from portrayal.stages.prepare import prepare
     from portrayal.stages.report import write_report
     from portrayal.stages.train import train
-    from portrayal.workflow import portray
+    from portrayal.workflow import evaluate, portray
 
 _HOME = {
     "Config": "config",
@@ -37,7 +36,7 @@ _HOME = {
     "make_plan": "planning",
     "Event": "run",
     "Run": "run",
-    "evaluate": "stages.evaluate",
+    "evaluate": "workflow",
     "generate": "stages.generate",
     "portray": "workflow",
     "prepare": "stages.prepare",

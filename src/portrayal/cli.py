@@ -148,8 +148,12 @@ def generate(
         list[str] | None,
         typer.Option("--prompt", help="Paint this instead of the scenes; {subject} is the person.", show_default=False),
     ] = None,
-    count: Annotated[int, typer.Option("--count", min=1, help="Pictures of each prompt.")] = 4,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the first picture.")] = 0,
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="Pictures of each prompt.", show_default="4")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Seed of the first picture.", show_default="0")
+    ] = None,
     control: Annotated[
         Path | None,
         typer.Option("--control", help="Picture whose outline to keep (ControlNet canny).", show_default=False),
@@ -160,9 +164,9 @@ def generate(
     """Paint the run's scenes, or anything else with its models."""
     with outcome("generate", as_json) as result:
         opened = portrayal.Run.open(folder)
-        if prompt is None and (control or settings):
+        if prompt is None and (control or settings or count is not None or seed is not None):
             raise typer.BadParameter(
-                "--control and --set go with --prompt; scenes are painted as the run's settings say."
+                "--count, --seed, --control and --set go with --prompt; scenes are painted as the run's settings say."
             )
         with progress_lines() as progress:
             if prompt is None:
@@ -173,8 +177,8 @@ def generate(
                 opened,
                 prompt,
                 model or (),
-                count=count,
-                seed=seed,
+                count=count or 4,
+                seed=seed or 0,
                 control=control,
                 overrides=settings or (),
                 progress=progress,
@@ -184,7 +188,7 @@ def generate(
 
 @app.command()
 def evaluate(folder: RunFolder, as_json: JsonFlag = False) -> None:
-    """Judge the models of a run: held-out loss, identity, prompt, colour, and the verdict."""
+    """Judge the models of a run; paint along an outline with the full UNet and the best LoRA, and judge that too."""
     with outcome("evaluate", as_json) as result:
         opened = portrayal.Run.open(folder)
         with progress_lines() as progress:
@@ -219,7 +223,12 @@ def ask_consent(consent: bool | None, as_json: bool) -> bool | None:
     """Ask once, of a person at a terminal, whether the subject agreed."""
     if consent is not None or as_json or not sys.stdin.isatty():
         return consent
-    return typer.confirm("Did the person in these photos agree to this (or are they drawn, or an animal)?", abort=True)
+    if not typer.confirm("Did the person in these photos agree to this (or are they drawn, or an animal)?"):
+        typer.secho(
+            "✗ Nobody is trained on without their consent; nothing was made. Ask them first.", fg="red", err=True
+        )
+        raise typer.Exit(2)
+    return True
 
 
 @contextmanager

@@ -137,7 +137,7 @@ class LoraMethod(Section):
     kind: Literal["lora"] = "lora"
 
     rank: PositiveInt = 64
-    """Rank `r` of each update `ΔW = scale·B·A`."""
+    """Rank `r` of each update `ΔW = scale·B·A`; a study gives each LoRA its own, from `study.ranks`."""
 
     alpha: PositiveFloat | None = None
     """Numerator of the scale `alpha/rank`. Nothing keeps the scale 1 at every rank, so that ranks compare fairly."""
@@ -195,7 +195,8 @@ class OptimizerConfig(Section):
     """The optimizer, from torch or a kept library."""
 
     name: Literal["adamw", "adamw8bit", "prodigy", "adafactor"] = "adamw"
-    """`adamw` (torch), `adamw8bit` (bitsandbytes), `prodigy` (prodigyopt; learning rates near 1), `adafactor`."""
+    """`adamw` (torch), `adamw8bit` (bitsandbytes), `prodigy` (prodigyopt; finds its own step
+    size, so learning rates only set ratios), `adafactor` (torch; reads neither betas nor eps)."""
 
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     """Decay of the running means of gradient and squared gradient."""
@@ -217,7 +218,7 @@ class TrainingConfig(Section):
     """Forward passes in one step."""
 
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    """Recompute activations in the backward pass: less memory, more time."""
 
     mixed_precision: Precision = "auto"
     """`no` (or `fp32`), `fp16`, `bf16`; `auto` is bf16 where the GPU has it, fp16 on older ones, `no` on the CPU."""
@@ -298,7 +299,7 @@ class ControlConfig(Section):
     """The reference picture; nothing means a picture of the class, painted by the base."""
 
     controlnet: str = "auto"
-    """Hub id or folder of a canny ControlNet; `auto` is the base's own."""
+    """Hub id or folder of a canny ControlNet; `auto` is `pocket`'s own, or ControlNet 1.1's for any other base."""
 
     prompt: str = "a photo of {subject}"
     """Prompt of these pictures."""

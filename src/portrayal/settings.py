@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from portrayal.config import Config, Section
+from portrayal.config import ORIGINAL_SCENES, Config, Section
 from portrayal.errors import UsageError, known, nearest
 
 
@@ -38,6 +38,8 @@ def load_config(recipe: str | None = None, overrides: Iterable[str] = ()) -> Con
     if recipe:
         values.setdefault("recipe", recipe)
     for text in overrides:
+        if text.startswith("generation.scenes."):  # one scene more, or another prompt for one: the others stay
+            values.setdefault("generation", {}).setdefault("scenes", dict(ORIGINAL_SCENES))
         set_value(values, text)
     return validate(values)
 

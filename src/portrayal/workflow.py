@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from portrayal.config import Config
 from portrayal.run import Progress, Run
-from portrayal.stages.evaluate import evaluate
+from portrayal.stages.evaluate import measure
 from portrayal.stages.generate import generate, generate_controlled
 from portrayal.stages.prepare import prepare
 from portrayal.stages.report import write_report
@@ -33,8 +34,26 @@ def portray(
     train(run, progress=progress)
     generate(run, progress=progress)
     evaluate(run, progress=progress)
-    if config.control.enabled:
-        generate_controlled(run, progress=progress)
-        evaluate(run, progress=progress)
     write_report(run, progress=progress)
     return run
+
+
+def evaluate(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
+    """Judge every painted model; then paint along an outline with the full UNet and the best LoRA, and judge that too.
+
+    Args:
+        run: A run with pictures of its scenes.
+        progress: Called with every :class:`portrayal.Event`.
+
+    Returns:
+        What `scores.json` holds.
+
+    Raises:
+        UsageError: If no pictures have been painted.
+        WeightsError: If a ControlNet was named that cannot be had.
+    """
+    scores = measure(run, progress=progress)
+    if run.config.control.enabled:
+        generate_controlled(run, progress=progress)
+        scores = measure(run, progress=progress)
+    return scores

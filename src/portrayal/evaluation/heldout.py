@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,17 +74,20 @@ def heldout_losses(
     embeds = base.text_encoder(data.input_ids.to(base.device))[0]
     cells = [(p, t, n) for p in range(len(data)) for t in range(grid.num_timesteps) for n in range(grid.num_noises)]
     losses = np.zeros(steps.shape)
+
+    def in_own_format(noisy: Tensor, timesteps: Tensor, prompts: Tensor) -> Any:
+        """The UNet reads in its number format; what it is judged by stays in fp32."""
+        return base.unet(noisy.to(base.dtype), timesteps, prompts)
+
     for start in range(0, len(cells), grid.batch_size):
         chunk = cells[start : start + grid.batch_size]
         photos = torch.tensor([p for p, _, _ in chunk])
         drawn = Noise(
-            torch.stack([noise[p, n] for p, _, n in chunk]).to(base.device, base.dtype),
+            torch.stack([noise[p, n] for p, _, n in chunk]).to(base.device),
             torch.tensor([steps[cell] for cell in chunk], device=base.device),
         )
-        clean = latents[photos].to(base.device, base.dtype)
-        loss = diffusion_loss(
-            base.unet, base.noise_scheduler, clean, embeds[photos.to(base.device)], drawn, snr_gamma=None
-        )
+        clean, prompts = latents[photos].to(base.device), embeds[photos.to(base.device)]
+        loss = diffusion_loss(in_own_format, base.noise_scheduler, clean, prompts, drawn, snr_gamma=None)
         for cell, value in zip(chunk, loss.tolist(), strict=True):
             losses[cell] = value
         if progress is not None:

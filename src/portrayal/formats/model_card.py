@@ -60,6 +60,9 @@ class ModelCardInfo:
     weights_file: str
     """File of a LoRA, or folder of a UNet, beside the card."""
 
+    text_encoder_folder: str | None = None
+    """Folder of a tuned text encoder that belongs to the UNet; nothing if there is none."""
+
 
 def model_card(info: ModelCardInfo) -> str:
     """Write a model card for the Hugging Face Hub: Markdown with YAML front matter.
@@ -129,7 +132,12 @@ def _how_to_load(info: ModelCardInfo) -> str:
     else:
         imports = "StableDiffusionPipeline, UNet2DConditionModel"
         load = [f"unet = UNet2DConditionModel.from_pretrained({weights})"]
-        load.append(f"pipe = StableDiffusionPipeline.from_pretrained({base}, unet=unet)")
+        parts = "unet=unet"
+        if info.text_encoder_folder is not None:
+            imports += "\nfrom transformers import CLIPTextModel"
+            load.append(f'text_encoder = CLIPTextModel.from_pretrained("{info.text_encoder_folder}")')
+            parts += ", text_encoder=text_encoder"
+        load.append(f"pipe = StableDiffusionPipeline.from_pretrained({base}, {parts})")
     prompt = json.dumps(_one_line(info.instance_prompt), ensure_ascii=False)
     code = [f"from diffusers import {imports}", "", *load, f"image = pipe({prompt}).images[0]"]
     note = "" if hub else f"\n\nThe base, `{_without_folders(info.base_id)}`, is not on the Hub."
@@ -146,7 +154,7 @@ def _settings_table(settings: Mapping[str, str]) -> str:
 
 def _person(info: ModelCardInfo) -> str:
     return (
-        f"These weights depict a real person, and are private unless that person wants otherwise. "
+        "These weights depict whoever is in the photos, and are private unless that person wants otherwise. "
         f"{CONSENT[info.consent]} Say of every picture made with them that it was generated."
     )
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_STRANGERS = 40
 
 
-def evaluate(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
+def measure(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
     """Measure every painted model in the same cells and draw the verdict; returns what `scores.json` holds.
 
     Raises:
@@ -44,9 +44,13 @@ def evaluate(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
 
 
 def evaluated_files(run: Run) -> list[str]:
-    """Names of the pictures and models that scores depend on."""
+    """What scores depend on: names of the pictures, and the models with when they were trained."""
     pictures = sorted(str(path.relative_to(run.folder)) for path in (run.folder / "images").rglob("*.png"))
-    return [*trained_models(run), *pictures]
+    trained = [
+        f"{name} {(folder / 'method.json').stat().st_mtime_ns if folder else ''}"
+        for name, folder in trained_models(run).items()
+    ]
+    return trained + pictures
 
 
 def gather(run: Run, tick: Callable[[int, int], None], progress: Progress) -> Any:
@@ -129,7 +133,7 @@ def losses_of(run: Run, name: str, folder: Path | None) -> NDArray[np.float64]:
     from portrayal.evaluation.heldout import HeldoutGrid, heldout_losses
     from portrayal.models.methods import tuned
 
-    path = run.folder / "heldout" / f"{name}.json"
+    path = (folder or run.folder / "models" / name) / "heldout.json"  # goes with the model it was read from
     if not path.is_file():
         settings = run.config.evaluation
         grid = HeldoutGrid(settings.num_timesteps, settings.num_noises, run.config.seed)

@@ -28,7 +28,8 @@ def write_card(run: Run, name: str) -> None:
         instance_prompt=run.config.subject.filled_instance_prompt,
         settings={key: str(value) for key, value in method.model_dump().items() if value is not None},
         consent=True if provenance["consent"] == "stated by the user" else None,
-        weights_file="pytorch_lora_weights.safetensors" if lora else "unet/diffusion_pytorch_model.safetensors",
+        weights_file="pytorch_lora_weights.safetensors" if lora else "unet",
+        text_encoder_folder="text_encoder" if method.train_text_encoder and not lora else None,
     )
     write_text(run.model_folder(name) / "README.md", model_card(info))
 

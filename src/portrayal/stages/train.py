@@ -48,17 +48,16 @@ def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent) 
 
 def encoded(run: Run, part: Literal["training", "heldout"]) -> EncodedDataset:
     """Photos of one side of the split as the training loop reads them, computed once."""
-
     from portrayal.data.encode import EncodedDataset, encode
-    from portrayal.run import atomic_path
 
     path = run.folder / "encoded" / f"{part}.safetensors"
     if not path.is_file():
         dataset = dataset_of(run)
         photos = dataset.training if part == "training" else dataset.heldout
         rows = [(photo.id, Image.open(dataset.image_path(photo)), photo.caption) for photo in photos]
+        found = encode(base_of(run), rows)
         with atomic_path(path) as temporary:
-            encode(base_of(run), rows).save(temporary)
+            found.save(temporary)
     return EncodedDataset.load(path)
 
 
@@ -72,8 +71,9 @@ def class_images(run: Run, progress: Progress) -> EncodedDataset | None:
     if not path.is_file():
         images = painted_class_images(run, run.config.training.num_class_images, progress)
         prompt = run.config.subject.filled_class_prompt
+        found = encode(base_of(run), [(f"class-{i}", image, prompt) for i, image in enumerate(images)])
         with atomic_path(path) as temporary:
-            encode(base_of(run), [(f"class-{i}", image, prompt) for i, image in enumerate(images)]).save(temporary)
+            found.save(temporary)
     return EncodedDataset.load(path)
 
 
