@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import typer
 
 from portrayal.cli import app, overrides
 from portrayal.settings import load_config, recipe_names
-from scripts import settings_docs
+from scripts import readme_figures, settings_docs
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"])
@@ -63,3 +64,10 @@ def test_every_make_target_and_module_is_there(name: str) -> None:
     for flag, module, *_ in fenced_lines(ROOT / name, "python"):
         path = ROOT / module.replace(".", "/")
         assert flag != "-m" or module == "pip" or path.with_suffix(".py").is_file(), module
+
+
+def test_the_demo_figures_in_the_readme_are_the_benchmarks() -> None:
+    figures = json.loads(readme_figures.RESULTS.read_text(encoding="utf-8"))["figures"]
+    found = readme_figures.PLACE.search(readme_figures.README.read_text(encoding="utf-8"))
+    assert found is not None
+    assert found.group() == readme_figures.table(figures)
