@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from portrayal.config import Config, LoraMethod
-from portrayal.errors import MachineError
+from portrayal.errors import MachineError, UsageError
 from portrayal.models.source import BaseSource, find_base, part_config, weight_files
 from portrayal.settings import load_config
 
@@ -86,7 +87,13 @@ def settle(config: Config, source: BaseSource | None = None) -> Plan:
 
     source = source or find_base(config.base)
     device = choose_device()
+    check_trackers(config)
     precision = resolve_precision(config.training.mixed_precision, device)
+    if precision == "fp16" and device.type != "cuda":
+        raise UsageError(
+            f"training.mixed_precision: fp16 needs a CUDA GPU, and this run is on {device.type}.",
+            "Set auto, no or bf16.",
+        )
     name = source.name if source.kind in ("pocket", "hub") else str(source.path.resolve())
     base = config.base.model_copy(
         update={
@@ -99,6 +106,19 @@ def settle(config: Config, source: BaseSource | None = None) -> Plan:
     settled = config.model_copy(update={"base": base, "training": training})
     check_against_base(settled, source)
     return Plan(settled, source, device.type, disk_needed(settled, source))
+
+
+def check_trackers(config: Config) -> None:
+    """Refuse a tracker whose package is missing, rather than train without it.
+
+    Raises:
+        MachineError: If one is not installed.
+    """
+    for tracker in config.training.trackers:
+        if find_spec(tracker) is None:
+            raise MachineError(
+                f"training.trackers: {tracker} is not installed.", f"pip install {tracker}, or leave the tracker out."
+            )
 
 
 def native_resolution(source: BaseSource) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -288,8 +287,3 @@ def fetch(hub_id: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
             f"{hub_id} is not on this machine and the hub cannot be reached.",
             f"With a network: hf download {hub_id}. Without: --base pocket, or a folder.",
         ) from error
-
-
-def package_present(name: str) -> bool:
-    """Whether a Python package can be imported, without importing it."""
-    return importlib.util.find_spec(name) is not None
