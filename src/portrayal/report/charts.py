@@ -73,8 +73,8 @@ def _point(axes: Axes, place: int, value: Interval, colour: str) -> None:
     if value.low is not None and value.high is not None:
         axes.plot([place, place], [value.low, value.high], color=colour, linewidth=2.6, solid_capstyle="butt")
     axes.plot(place, value.mean, "o", color=colour, markersize=7.5)
-    beside = {"textcoords": "offset points", "ha": "left", "va": "center", "fontsize": 9.5}
-    axes.annotate(fixed(value.mean), (place, value.mean), (8, 0), **beside)
+    text, at = fixed(value.mean), (place, value.mean)
+    axes.annotate(text, at, (8, 0), textcoords="offset points", ha="left", va="center", fontsize=9.5)
 
 
 def timestep_chart(models: Sequence[Model], palette: Palette) -> Chart | None:
