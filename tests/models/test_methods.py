@@ -278,3 +278,14 @@ def test_an_error_inside_gives_the_base_back(pocket, tmp_path: Path) -> None:
     trained_folder(pocket, METHODS["lora"], tmp_path)
     with pytest.raises(ZeroDivisionError), tuned(pocket, tmp_path):
         _ = 1 / 0
+
+
+def test_a_saved_lora_tells_nothing_of_the_machine(pocket, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    trained_folder(pocket, LoraMethod(rank=2, train_text_encoder=True), tmp_path / "lora")
+    with safe_open(tmp_path / "lora" / "pytorch_lora_weights.safetensors", framework="pt") as file:
+        description = json.loads(file.metadata()["lora_adapter_metadata"])
+    paths = [value for value in description.values() if isinstance(value, str) and "/" in value]
+    assert not paths
+    assert description["text_encoder.target_modules"] == sorted(description["text_encoder.target_modules"])

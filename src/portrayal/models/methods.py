@@ -209,16 +209,17 @@ def save_lora(base: BaseModel, method: LoraMethod, folder: Path, dtype: torch.dt
         folder,
         unet_lora_layers=layers["unet"],
         text_encoder_lora_layers=layers.get("text_encoder"),
-        **ordered(_collate_lora_metadata(modules)),  # without it alpha is lost
+        **portable(_collate_lora_metadata(modules)),  # without it alpha is lost
     )
     file = folder / LORA_FILE
     file.write_bytes(sorted_metadata(file.read_bytes()))  # equal trainings give equal files
 
 
-def ordered(metadata: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """PEFT's description with its sets sorted: Python orders them anew in every process."""
+def portable(metadata: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """PEFT's description without this machine in it: no path of the base, and sets sorted, not as the process hashes."""
     return {
         part: {key: sorted(value) if isinstance(value, set | list) else value for key, value in description.items()}
+        | {"base_model_name_or_path": None}
         for part, description in metadata.items()
     }
 
