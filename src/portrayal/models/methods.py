@@ -216,7 +216,7 @@ def save_lora(base: BaseModel, method: LoraMethod, folder: Path, dtype: torch.dt
 
 
 def portable(metadata: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """PEFT's description without this machine in it: no path of the base, and sets sorted, not as the process hashes."""
+    """PEFT's description without this machine in it: no path of the base, and sets sorted, not as hashes fall."""
     return {
         part: {key: sorted(value) if isinstance(value, set | list) else value for key, value in description.items()}
         | {"base_model_name_or_path": None}
