@@ -146,6 +146,7 @@ class Judge:
         settings = self.evidence.config.control
 
         def agreement(pictures: Sequence[Image.Image]) -> Floats:
+            """F1 of each picture's edges against the control image."""
             import cv2
 
             found = [
