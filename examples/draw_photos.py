@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 
 from pretraining.world import CLOTHES_COLOURS, Person, Shot, draw_canvas
-from pretraining.world.shots import Clothes, Expression, Light
+from pretraining.world.shots import SEATED, SOLE, Clothes, Expression, Framing, Light, Pattern, Pose
 
 PHOTOS = Path(__file__).parent / "photos"
 
@@ -53,6 +53,11 @@ WOMAN = Person(
     glasses_colour=(14, 132, 138),
     beard=None,
     earrings=None,
+    age="young",
+    streak=None,
+    birthmark=None,
+    scar=0.0,
+    other_eye=None,
 )
 """The woman of the example: auburn waves, round teal glasses, green eyes, freckles, a mole beside her smile."""
 
@@ -84,57 +89,70 @@ class Take:
 
 def _shot(
     scene: str, seed: int, outfit: str, mood: Expression, place: tuple[float, float, float],
-    pose: tuple[float, float] = (0.0, 0.0), light: Light = "neutral", accent: str = "white", light_side: float = -0.6,
+    head: tuple[float, float] = (0.0, 0.0), light: Light = "neutral", accent: str = "white", light_side: float = -0.6,
 ) -> Shot:  # fmt: skip
-    """Shorthand: ``outfit`` is "colour kind", ``place`` (head height, x, y), ``pose`` (tilt in degrees, turn)."""
+    """Shorthand: ``outfit`` is "colour kind", ``place`` (head height, x, y), ``head`` (tilt in degrees, turn).
+
+    The head's height decides the framing; in the whole one y is where the soles of someone standing would be.
+    """
     colour, kind = outfit.split(" ")
-    kinds: dict[str, Clothes] = {k: k for k in ("t-shirt", "shirt", "hoodie", "sweater", "jacket")}
+    kinds: dict[str, Clothes] = {k: k for k in ("t-shirt", "shirt", "hoodie", "sweater", "jacket", "coat", "dress")}
+    framing: Framing = "head" if place[0] > 0.37 else "half" if place[0] > 0.25 else "whole"
     return Shot(
-        scene=scene, scene_seed=seed, head_height=place[0], x=place[1], y=place[2], tilt=pose[0], turn=pose[1],
+        scene=scene, scene_seed=seed, head_height=place[0], x=place[1],
+        y=place[2] - (SOLE * place[0] if framing == "whole" else 0.0), tilt=head[0], turn=head[1],
         expression=mood, clothes=kinds[kind], clothes_name=colour, clothes_colour=CLOTHES_COLOURS[colour],
-        accent=CLOTHES_COLOURS[accent], light=light, gain=_GAINS[light], light_side=light_side,
+        accent=CLOTHES_COLOURS[accent], light=light, gain=_GAINS[light], light_side=light_side, framing=framing,
     )  # fmt: skip
 
 
+def _posed(shot: Shot, pose: Pose, seed: int, pattern: Pattern = "plain") -> Shot:
+    """The shot in another pose; sitting lowers the head by as much as it raises the feet."""
+    lower = SEATED * shot.head_height if pose == "sitting" else 0.0
+    return replace(shot, pose=pose, pose_seed=seed, pattern=pattern, y=shot.y + lower)
+
+
 def takes() -> tuple[Take, ...]:
-    """List the eighteen photos in the order in which they were taken."""
+    """List the eighteen photos in the order in which they were taken: 8 head, 7 half and 3 whole framings."""
     pond = _shot("park", 11, "yellow sweater", "smiling", (0.47, 0.53, 0.43), (3.0, -0.35), "warm")
     again = replace(pond, x=pond.x + 0.012, y=pond.y + 0.006, tilt=3.6, gain=(1.0, 0.97, 0.91))
+    street = replace(_shot("street", 4, "blue jacket", "smiling", (0.30, 0.56, 0.36), (-2.0, 0.3)), pose_seed=3)
+    goal = _shot("football", 6, "red t-shirt", "laughing", (0.225, 0.43, 0.95), (-4.0, 0.3))
+    kitchen = _shot("kitchen", 2, "purple shirt", "smiling", (0.31, 0.53, 0.36), (1.0, -0.6))
+    office = _shot("office", 14, "green shirt", "smiling", (0.30, 0.50, 0.35), (4.0, 0.6), "cool")
+    sand = _shot("beach", 7, "orange dress", "laughing", (0.22, 0.53, 0.95), (-6.0, -0.4), "warm", light_side=0.8)
+    waves = _shot("beach", 12, "white shirt", "smiling", (0.30, 0.47, 0.35), (3.0, 0.4), accent="blue")
+    shelves = _shot("library", 15, "yellow shirt", "surprised", (0.29, 0.53, 0.36), (2.0, -0.1))
+    tea = _shot("bedroom", 13, "purple hoodie", "smiling", (0.22, 0.46, 0.95), (-4.0, 0.2), "dim")
     return (
-        Take("IMG_2041.jpg", 900, 1200, _shot("street", 4, "blue jacket", "smiling", (0.44, 0.50, 0.43),
-                                              (-2.0, 0.3)), 90, 5, located=True),
-        Take("IMG_2042.jpg", 1024, 768, _shot("street", 9, "white t-shirt", "laughing", (0.40, 0.42, 0.42),
-                                              (5.0, 0.6), "warm", light_side=0.7), 84, 9),
+        Take("IMG_2041.jpg", 900, 1200, replace(street, held="cup"), 90, 5, located=True),
+        Take("IMG_2042.jpg", 1024, 768, _posed(_shot("street", 9, "white t-shirt", "laughing", (0.31, 0.46, 0.36),
+                                                     (5.0, 0.6), "warm", "red", 0.7), "waving", 4, "striped"), 84, 9),
         Take("IMG_2044.jpg", 768, 1024, pond, 88, 31, located=True),
         Take("IMG_2045.jpg", 768, 1024, again, 88, 31, located=True),
         Take("IMG_2047.jpg", 800, 1067, _shot("park", 23, "green hoodie", "neutral", (0.54, 0.47, 0.46),
                                               (-3.0, -0.7)), 80, 44),
-        Take("IMG_2050.jpg", 1200, 900, _shot("football", 6, "red t-shirt", "laughing", (0.39, 0.54, 0.42),
-                                              (-4.0, -0.3)), 86, 70, located=True),
-        Take("IMG_2051.jpg", 720, 960, _shot("forest", 3, "orange jacket", "smiling", (0.43, 0.50, 0.43), (2.0, 0.5),
-                                             accent="black"), 90, 96, sideways=True),
-        Take("IMG_2053.jpg", 640, 640, _shot("forest", 17, "white sweater", "neutral", (0.52, 0.46, 0.45),
-                                             (-5.0, -0.5), "cool", "green", 0.6), 72),
-        Take("IMG_2056.png", 750, 1000, _shot("kitchen", 2, "purple shirt", "smiling", (0.42, 0.55, 0.43),
-                                              (1.0, -0.6))),
+        Take("IMG_2050.jpg", 1200, 900, _posed(goal, "kicking", 7), 86, 70, located=True),
+        Take("IMG_2051.jpg", 720, 960, _posed(_shot("forest", 3, "orange jacket", "smiling", (0.29, 0.50, 0.37),
+                                                    (2.0, 0.5), accent="black"), "hands on hips", 6),
+             90, 96, sideways=True),
+        Take("IMG_2053.jpg", 640, 640, replace(_shot("forest", 17, "white sweater", "neutral", (0.52, 0.46, 0.45),
+                                                     (-5.0, -0.5), "cool", "green", 0.6), pattern="striped"), 72),
+        Take("IMG_2056.png", 750, 1000, _posed(kitchen, "hands on hips", 2)),
         Take("IMG_2057.jpg", 1080, 1080, _shot("kitchen", 8, "blue sweater", "surprised", (0.50, 0.50, 0.46),
                                                (-2.0, 0.2), "warm"), 92, 140),
         Take("IMG_2060.jpg", 1024, 768, _shot("office", 5, "black jacket", "neutral", (0.46, 0.49, 0.44),
                                               (0.0, 0.1)), 82, 200, located=True),
-        Take("IMG_2061.jpg", 683, 512, _shot("office", 14, "green shirt", "smiling", (0.37, 0.40, 0.40), (4.0, 0.8),
-                                             "cool"), 68),
-        Take("IMG_2064.jpg", 960, 1280, _shot("beach", 7, "orange t-shirt", "laughing", (0.45, 0.52, 0.45),
-                                              (-6.0, -0.4), "warm", light_side=0.8), 85, 260, located=True),
-        Take("IMG_2065.jpg", 1200, 675, _shot("beach", 12, "white shirt", "smiling", (0.42, 0.46, 0.44), (3.0, 0.4)),
-             87, 262),
+        Take("IMG_2061.jpg", 683, 512, _posed(office, "arms raised", 9, "checked"), 68),
+        Take("IMG_2064.jpg", 960, 1280, _posed(sand, "walking", 4, "dotted"), 85, 260, located=True),
+        Take("IMG_2065.jpg", 1200, 675, replace(_posed(waves, "waving", 5), hat="straw hat", hat_name="yellow",
+                                                hat_colour=CLOTHES_COLOURS["yellow"]), 87, 262),
         Take("IMG_2068.jpg", 810, 1080, _shot("snow", 10, "red hoodie", "smiling", (0.48, 0.50, 0.45), (2.0, -0.2),
                                               "cool"), 89, 300, located=True),
         Take("IMG_2070.jpg", 768, 1024, _shot("library", 1, "green sweater", "neutral", (0.45, 0.46, 0.44),
                                               (-3.0, 0.7), "warm", "yellow"), 83, 350),
-        Take("IMG_2071.jpg", 1000, 750, _shot("library", 15, "yellow shirt", "surprised", (0.57, 0.53, 0.47),
-                                              (2.0, -0.1)), 78),
-        Take("IMG_2074.jpg", 600, 800, _shot("bedroom", 13, "purple hoodie", "smiling", (0.46, 0.54, 0.44),
-                                             (-4.0, 0.2), "dim"), 81, 420),
+        Take("IMG_2071.jpg", 1000, 750, replace(shelves, held="book", pose_seed=4), 78),
+        Take("IMG_2074.jpg", 600, 800, _posed(tea, "sitting", 21), 81, 420),
     )  # fmt: skip
 
 

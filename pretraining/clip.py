@@ -64,14 +64,3 @@ def similarities(clip: CLIPModel, pictures: Tensor, texts: Tensor) -> Tensor:
     """Scaled cosines of every picture with every text, float32."""
     scale: Tensor = clip.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
     return scale * functional.normalize(pictures.float(), dim=-1) @ functional.normalize(texts.float(), dim=-1).t()
-
-
-@torch.no_grad()
-def prompt_embeddings(clip: CLIPModel, tokens: Tensor, batch_size: int = 4096) -> Tensor:
-    """The UNet's conditioning of every row of ``tokens`` ``(N, L)``: bfloat16 ``(N, L, D)``."""
-    parts = []
-    for ids in tokens.split(batch_size):
-        with torch.autocast(tokens.device.type, torch.bfloat16):
-            states = clip.text_model(input_ids=ids.long()).last_hidden_state
-        parts.append(states.bfloat16())
-    return torch.cat(parts)

@@ -25,11 +25,10 @@ CHUNK = 20
 class Drawn:
     """Pictures of people, person after person.
 
-    pictures: uint8 ``(N, 128, 128, 3)``; edges: canny, packed bits ``(N, 128, 16)``; captions: four of each picture.
+    pictures: uint8 ``(N, 128, 128, 3)``; captions: four of each picture. The folder holds more, see :func:`arrays`.
     """
 
     pictures: np.ndarray
-    edges: np.ndarray
     captions: list[list[str]]
 
 
@@ -40,7 +39,8 @@ def sample_captions(rng: np.random.Generator, people: int) -> list[str]:
     found: list[str] = []
     for _ in range(people):
         person = sample_person(rng)
-        found += [text for _ in range(4) for text in captions(person, sample_shot(rng), rng, CAPTIONS)]
+        for _ in range(4):
+            found += captions(person, sample_shot(rng, gender=person.gender), rng, CAPTIONS)
     return found
 
 
@@ -50,18 +50,31 @@ def canny(picture: np.ndarray) -> np.ndarray:
     return edges
 
 
+def arrays(count: int) -> dict[str, tuple[tuple[int, ...], type]]:
+    """Shape and type of each array that :func:`render` writes for ``count`` pictures.
+
+    Edges are canny's as packed bits; skeletons are drawn as OpenPose draws them; keypoints and labels are the world's.
+    """
+    from pretraining.world import LABELS
+
+    return {
+        "pictures": ((count, SIZE, SIZE, 3), np.uint8),
+        "edges": ((count, SIZE, SIZE // 8), np.uint8),
+        "skeletons": ((count, SIZE, SIZE, 3), np.uint8),
+        "keypoints": ((count, 17, 3), np.float16),
+        "labels": ((count, len(LABELS)), np.int8),
+    }
+
+
 def render(folder: Path, *, people: int, per_person: int, seed: int, processes: int) -> Drawn:
     """Draw ``people * per_person`` pictures into ``folder``; the same seed draws the same world."""
     folder.mkdir(parents=True, exist_ok=True)
-    count = people * per_person
-    shapes = {"pictures": (count, SIZE, SIZE, 3), "edges": (count, SIZE, SIZE // 8)}
-    for name, shape in shapes.items():
-        np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
+    for name, (shape, kind) in arrays(people * per_person).items():
+        np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=kind, shape=shape)
     job = partial(_draw_people, folder, per_person, seed)
     starts = [range(start, min(start + CHUNK, people)) for start in range(0, people, CHUNK)]
     captions = [row for rows in _map(job, starts, processes) for row in rows]
-    pictures, edges = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in shapes)
-    return Drawn(pictures, edges, captions)
+    return Drawn(np.load(folder / "pictures.npy", mmap_mode="r"), captions)
 
 
 def _map(job: partial[list[list[str]]], items: list[range], processes: int) -> Iterator[list[list[str]]]:
@@ -75,18 +88,21 @@ def _map(job: partial[list[list[str]]], items: list[range], processes: int) -> I
 
 def _draw_people(folder: Path, per_person: int, seed: int, people: range) -> list[list[str]]:
     """Draw some people; each has a generator of its own, so the number of processes changes nothing."""
-    from pretraining.world import captions, draw, sample_person, sample_shot
+    from portrayal.generation.skeleton import draw_skeleton
+    from pretraining.world import captions, draw, keypoints, labels, sample_person, sample_shot
 
-    pictures = np.load(folder / "pictures.npy", mmap_mode="r+")
-    edges = np.load(folder / "edges.npy", mmap_mode="r+")
+    files = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in arrays(0)}
     texts = []
     for index in people:
         rng = np.random.default_rng([seed, index])
         person = sample_person(rng)
         for row in range(index * per_person, (index + 1) * per_person):
-            shot = sample_shot(rng)
-            picture = draw(person, shot, SIZE)
-            pictures[row] = picture
-            edges[row] = np.packbits(canny(picture) > 0, axis=-1)
+            shot = sample_shot(rng, gender=person.gender)
+            picture, joints = draw(person, shot, SIZE), keypoints(person, shot)
+            files["pictures"][row] = picture
+            files["edges"][row] = np.packbits(canny(picture) > 0, axis=-1)
+            files["skeletons"][row] = draw_skeleton(joints, SIZE)
+            files["keypoints"][row] = joints
+            files["labels"][row] = labels(person, shot)
             texts.append(captions(person, shot, rng, CAPTIONS))
     return texts

@@ -6,21 +6,30 @@ Shapes: B pictures, H and W their size, L prompt tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
+
+CONTROLS = ("canny", "openpose")
 
 
 @dataclass(frozen=True)
 class Dataset:
     """All pictures in device memory, person after person.
 
-    pictures: uint8 ``(N, H, W, 3)``; edges: uint8 packed bits ``(N, H, W / 8)``; tokens: int16 ``(N, 4, L)``.
+    pictures: uint8 ``(N, H, W, 3)``; edges: uint8 packed bits ``(N, H, W / 8)``; skeletons: uint8 ``(N, H, W, 3)``;
+    keypoints: float16 ``(N, 17, 3)``; labels: int8 ``(N, kinds)``; tokens: int16 ``(N, 4, L)``.
     """
 
     pictures: Tensor
     edges: Tensor
+    skeletons: Tensor
+    keypoints: Tensor
+    labels: Tensor
     tokens: Tensor
     per_person: int
 
@@ -45,8 +54,10 @@ class Dataset:
         """Pictures as float32 in [-1, 1], ``(B, 3, H, W)`` in channels-last memory."""
         return self.pictures[rows].permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    def conditions(self, rows: Tensor | slice) -> Tensor:
-        """Canny edges as float32 0 or 1, ``(B, 3, H, W)``: what a ControlNet takes."""
+    def conditions(self, rows: Tensor | slice, kind: str) -> Tensor:
+        """Control images of one of ``CONTROLS``, float32 in [0, 1], ``(B, 3, H, W)``: what a ControlNet takes."""
+        if kind == "openpose":
+            return self.skeletons[rows].permute(0, 3, 1, 2).float() / 255
         shifts = torch.arange(7, -1, -1, device=self.device, dtype=torch.uint8)
         bits = (self.edges[rows].unsqueeze(-1) >> shifts) & 1
         return bits.flatten(2).float().unsqueeze(1).expand(-1, 3, -1, -1)
@@ -55,6 +66,14 @@ class Dataset:
         """Token ids of one random caption of each picture, int64 ``(B, L)``."""
         choice = torch.randint(0, self.tokens.shape[1], rows.shape, device=self.device)
         return self.tokens[rows, choice].long()
+
+
+def load_dataset(folder: Path, per_person: int, device: torch.device) -> Dataset:
+    """What :func:`pretraining.data.render` drew into ``folder``, with its captions' tokens, on ``device``."""
+    names = ("pictures", "edges", "skeletons", "keypoints", "labels")
+    arrays = {name: torch.from_numpy(np.load(folder / f"{name}.npy")).to(device) for name in names}
+    tokens = load_file(folder / "tokens.safetensors")["tokens"].to(device)
+    return Dataset(**arrays, tokens=tokens, per_person=per_person)
 
 
 def roughen(pixels: Tensor) -> Tensor:

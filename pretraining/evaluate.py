@@ -1,14 +1,24 @@
-"""Judge the exported folder on people never trained on, and paint sheets to look at.
+"""Measure a base on people never trained on: every figure of its model card, and sheets to look at.
 
-Shapes: N pictures, D features.
+    python -m pretraining.evaluate BASE --judges DIR --held-out DIR --out DIR
+
+draws the held-out pictures if their folder does not exist, writes ``evaluation.json`` and the sheets, and needs minutes
+on a GPU. The same seeds paint the same pictures, up to rounding, on every machine.
+
+Shapes: N pictures, B of a batch, D features, J joints.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from diffusers import (
@@ -21,175 +31,407 @@ from diffusers import (
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
-from transformers import CLIPModel, ResNetModel
+from transformers import CLIPModel, CLIPTokenizer, ResNetModel, VitPoseForPoseEstimation
 
-from pretraining.clip import embed_pictures, embed_texts, prompt_embeddings, similarities
-from pretraining.data import canny
-from pretraining.dataset import Dataset
+from pretraining import scores
+from pretraining.clip import embed_pictures, embed_texts, similarities
+from pretraining.data import CAPTIONS, render
+from pretraining.dataset import CONTROLS, Dataset, load_dataset
+from pretraining.devices import set_up_device
 from pretraining.identity import embed_people
-from pretraining.unet import Latents, held_out_loss
-from pretraining.vae import encode_all, psnr, reconstruct
+from pretraining.judge import Judge, judge_logits, load_judge
+from pretraining.loop import save_tensors
+from pretraining.pose import joints_right, read_keypoints
+from pretraining.settings import Settings
+from pretraining.tokenizer import encode_prompts
+from pretraining.unet import Denoiser, Latents, held_out_loss
+from pretraining.vae import encode_all, reconstruct
+from pretraining.world.captions import captions, prompt_for
+from pretraining.world.labels import LABELS, UNSEEN, labels
+from pretraining.world.people import sample_person
+from pretraining.world.shots import sample_shot
 
 BATCH = 64
 GUIDANCE = 5.0
 SAMPLER_STEPS = 20
+SAMPLES = 1000
+HELD_OUT_SEED = 1_000_003
+"""No training picture is drawn with it."""
+PROMPT_SEED = 3_000_017
+NAMED = (
+    "scene", "clothes colour", "clothes", "pattern", "hair colour", "hair style", "glasses", "hat", "pose", "framing",
+    "gender",
+)  # fmt: skip
+"""What prompts surely name, where the picture shows it; see :func:`pretraining.world.captions.prompt_for`."""
+NAMED_IF_PRESENT = ("pattern", "hat")
+"""What prompts do not mention when there is none: the first class does not count."""
 
 
 def evaluate(
-    folder: Path, data: Dataset, prompts: list[str], sheets: Path, *, seeds: int, steps: int
+    folder: Path,
+    judges_folder: Path,
+    held_out: Dataset,
+    out: Path,
+    *,
+    samples: int = SAMPLES,
+    steps: int = SAMPLER_STEPS,
+    seed: int = HELD_OUT_SEED,
 ) -> dict[str, Any]:
-    """Measure every part of ``folder`` on held-out ``data``; writes the sheets and returns the figures."""
-    sheets.mkdir(parents=True, exist_ok=True)
-    pipeline = StableDiffusionPipeline.from_pretrained(folder).to(data.device)
-    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
-    pipeline.set_progress_bar_config(disable=True)
-    clip = CLIPModel.from_pretrained(folder / "clip").to(data.device).eval()
-    identity = ResNetModel.from_pretrained(folder / "identity").to(data.device).eval()
+    """Measure every part of a base; writes the sheets.
+
+    Args:
+        folder: The base.
+        judges_folder: What :func:`pretraining.judge.save_judge` wrote.
+        held_out: Pictures of people never trained on, twice ``samples`` for the Frechet distance between drawn ones.
+        out: Where the sheets go: ``vae.png``, ``samples.png``, ``canny.png`` and ``openpose.png``.
+        samples: How many pictures are painted freely, and under each ControlNet.
+        steps: Of the sampler.
+        seed: With which the held-out pictures were drawn: tells who is in them.
+
+    Returns:
+        The figures, ready for JSON.
+
+    Raises:
+        ValueError: If the seed is not that of the held-out pictures.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    samples = min(samples, len(held_out))
+    bench = Bench(folder, load_judge(judges_folder), held_out, held_out_prompts(held_out, seed)[:samples], steps)
     with torch.no_grad():
         return {
-            "vae_psnr_db": judge_vae(pipeline.vae, data, sheets / "vae.png"),
-            "unet_held_out_mse": judge_unet(pipeline, clip, data),
-            "clip_retrieval_top1_of_64": judge_clip(clip, data),
-            "identity": judge_identity(identity, data),
-            "prompt_top1": judge_prompts(pipeline, clip, prompts, seeds, steps, sheets / "samples.png"),
-            "controlnet_edge_f1": judge_controlnet(folder, pipeline, data, prompts, steps, sheets / "controlnet.png"),
+            **bench.facts(),
+            "vae": bench.autoencoder(out / "vae.png"),
+            "unet_held_out_mse": bench.denoiser_error(),
+            "clip_retrieval_top1_of_64": bench.retrieval(),
+            "identity": bench.identity(),
+            "judge_accuracy": bench.judge_accuracy(),
+            "pose_reader": bench.reader_accuracy(),
+            **bench.generation(out),
         }
 
 
-def judge_vae(vae: AutoencoderKL, data: Dataset, sheet: Path) -> float:
-    """Peak signal-to-noise ratio over all pictures, dB; the sheet holds pictures above their reconstructions."""
-    batches = [data.pixels(slice(at, at + BATCH)) for at in range(0, len(data), BATCH)]
-    rebuilt = torch.cat([reconstruct(vae, batch, precise=True) for batch in batches])
-    value = psnr(rebuilt - torch.cat(batches)).item()
-    rows = slice(0, 8 * data.per_person, data.per_person)
-    save_sheet([to_images(data.pixels(rows)), to_images(rebuilt[rows])], sheet)
-    return value
+def held_out_prompts(data: Dataset, seed: int) -> list[str]:
+    """A prompt for every picture, in the order of :func:`pretraining.data.render`, from the seed that drew them.
+
+    Raises:
+        ValueError: If the seed draws other people.
+    """
+    words, prompts = np.random.default_rng(PROMPT_SEED), []
+    shown = data.labels.cpu().numpy()
+    for index in range(data.people):
+        rng = np.random.default_rng([seed, index])
+        person = sample_person(rng)
+        for row in range(index * data.per_person, (index + 1) * data.per_person):
+            shot = sample_shot(rng, gender=person.gender)
+            if not np.array_equal(labels(person, shot), shown[row]):
+                raise ValueError(f"picture {row} was not drawn with seed {seed}")
+            captions(person, shot, rng, CAPTIONS)  # leaves the generator where the drawing left it
+            prompts.append(prompt_for(person, shot, words))
+    return prompts
 
 
-def judge_unet(pipeline: StableDiffusionPipeline, clip: CLIPModel, data: Dataset) -> float:
-    """Noise error averaged over timesteps."""
-    return held_out_loss(pipeline.unet, held_out_latents(pipeline.vae, clip, data))
+@dataclass(frozen=True)
+class Bench:
+    """A base, its judge, and the pictures that it is asked to paint: the first ones held out."""
 
+    folder: Path
+    judge: Judge
+    data: Dataset
+    prompts: list[str]
+    steps: int
 
-def held_out_latents(vae: AutoencoderKL, clip: CLIPModel, data: Dataset) -> Latents:
-    """Latents and first captions of the held-out pictures."""
-    mean, deviation = encode_all(vae, data)
-    prompts = prompt_embeddings(clip, data.tokens[:, 0]).unsqueeze(1)
-    return Latents(mean, deviation, prompts, prompts[0, 0])
+    def __post_init__(self) -> None:
+        self.judge.to(self.data.device)
 
+    @property
+    def rows(self) -> slice:
+        """Of the pictures that the prompts describe."""
+        return slice(0, len(self.prompts))
 
-def judge_clip(clip: CLIPModel, data: Dataset) -> float:
-    """Share of pictures whose own caption ranks first among 64."""
-    right = []
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).to(data.device)
-    for rows in order[: max(BATCH, len(data) // BATCH * BATCH)].split(BATCH):
-        logits = similarities(
-            clip, embed_pictures(clip, data.pixels(rows)), embed_texts(clip, data.tokens[rows, 0].long())
+    @cached_property
+    def pipeline(self) -> StableDiffusionPipeline:
+        """The base with its sampler."""
+        pipeline = StableDiffusionPipeline.from_pretrained(self.folder).to(self.data.device)
+        pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    @cached_property
+    def clip(self) -> CLIPModel:
+        """The base's CLIP."""
+        return CLIPModel.from_pretrained(self.folder / "clip").to(self.data.device).eval()
+
+    @cached_property
+    def reader(self) -> VitPoseForPoseEstimation:
+        """The base's pose reader."""
+        return VitPoseForPoseEstimation.from_pretrained(self.folder / "pose").to(self.data.device).eval()
+
+    def facts(self) -> dict[str, Any]:
+        """How many pictures, and of what."""
+        return {
+            "samples": len(self.prompts),
+            "sampler_steps": self.steps,
+            "guidance": GUIDANCE,
+            "held_out_people": self.data.people,
+            "held_out_pictures": len(self.data),
+            "sample_prompts": self.prompts[:8],
+        }
+
+    def autoencoder(self, sheet: Path) -> dict[str, float]:
+        """Peak signal-to-noise ratio and structural similarity; the sheet holds pictures above reconstructions."""
+        vae: AutoencoderKL = self.pipeline.vae
+        pictures = [self.data.pixels(rows) for rows in self.batches(len(self.prompts))]
+        rebuilt = [reconstruct(vae, batch, precise=True) for batch in pictures]
+        shown = slice(0, 8 * self.data.per_person, self.data.per_person)
+        save_sheet([torch.cat(pictures)[shown], torch.cat(rebuilt)[shown]], sheet)
+        pairs = list(zip(pictures, rebuilt, strict=True))
+        squares = torch.cat([(first - second).square().mean(dim=(1, 2, 3)) for first, second in pairs])
+        return {
+            "psnr_db": (10 * torch.log10(4 / squares.mean())).item(),
+            "ssim": torch.cat([scores.ssim(first, second) for first, second in pairs]).mean().item(),
+        }
+
+    def denoiser_error(self) -> float:
+        """Noise error averaged over timesteps."""
+        mean, deviation = encode_all(self.pipeline.vae, self.data)
+        latents = Latents(mean, deviation, self.data.tokens, self.data.tokens[0, 0])
+        return held_out_loss(Denoiser(self.pipeline.unet, self.pipeline.text_encoder), latents)
+
+    def retrieval(self) -> float:
+        """Share of pictures whose own caption CLIP ranks first among 64."""
+        order = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(0)).to(self.data.device)
+        right = []
+        for rows in order[: max(BATCH, len(self.data) // BATCH * BATCH)].split(BATCH):
+            pictures = embed_pictures(self.clip, self.data.pixels(rows))
+            logits = similarities(self.clip, pictures, embed_texts(self.clip, self.data.tokens[rows, 0].long()))
+            right.append(logits.argmax(1) == torch.arange(len(rows), device=self.data.device))
+        return torch.cat(right).float().mean().item()
+
+    def identity(self) -> dict[str, float]:
+        """Cosines of pairs of pictures, the same person's against different people's."""
+        model = ResNetModel.from_pretrained(self.folder / "identity").to(self.data.device).eval()
+        parts = [embed_people(model, self.data.pixels(rows)) for rows in self.batches(len(self.data))]
+        embeddings = functional.normalize(torch.cat(parts).float(), dim=-1)
+        first, second = torch.triu_indices(len(self.data), len(self.data), offset=1, device=self.data.device)
+        cosines = (embeddings @ embeddings.t())[first, second]
+        same = first // self.data.per_person == second // self.data.per_person
+        auc, error_rate = scores.separation(cosines, same)
+        means = {"same_person_cosine": cosines[same].mean().item(), "other_person_cosine": cosines[~same].mean().item()}
+        return means | {"auc": auc, "equal_error_rate": error_rate}
+
+    def judge_accuracy(self) -> dict[str, dict[str, float]]:
+        """How often the judge is right about drawn pictures: the ceiling of what it can find in painted ones."""
+        answers = self.answers([self.data.pixels(rows) for rows in self.batches(len(self.data))])
+        return agreement(answers, self.data.labels, tuple(LABELS))
+
+    def reader_accuracy(self) -> dict[str, Any]:
+        """How well the pose reader finds the joints of drawn people."""
+        batches = [self.data.pixels(rows) for rows in self.batches(len(self.data))]
+        return self.pose_agreement(batches, slice(0, len(self.data)))
+
+    def generation(self, out: Path) -> dict[str, Any]:
+        """What the base paints from the prompts, freely and under each ControlNet whose control fits the prompt."""
+        free = self.paint(self.pipeline)
+        save_sheet(list(free[0][:BATCH].split(8)), out / "samples.png")
+        figures: dict[str, Any] = {
+            "prompt_fidelity": self.fidelity(free),
+            "prompt_fidelity_named_exactly": self.all_named(free),
+            "frechet": self.frechet(free),
+            "clip_prompt_top1_of_64": self.prompt_retrieval(free),
+        }
+        shown = slice(0, 8 * self.data.per_person, self.data.per_person)
+        for kind in CONTROLS:
+            painted = self.paint(self.controlled(kind), kind)
+            measure = self.edge_agreement if kind == "canny" else self.pose_agreement
+            figures[f"controlnet_{kind}"] = {
+                "with": measure(painted, self.rows),
+                "without": measure(free, self.rows),
+                "prompt_fidelity": self.fidelity(painted),
+            }
+            pictures = (self.data.pixels(self.rows), self.data.conditions(self.rows, kind) * 2 - 1)
+            save_sheet(
+                [part[shown][:8] for part in (*pictures, torch.cat(painted), torch.cat(free))], out / f"{kind}.png"
+            )
+        return figures
+
+    def controlled(self, kind: str) -> StableDiffusionControlNetPipeline:
+        """The base with one of its ControlNets."""
+        parts = {
+            name: getattr(self.pipeline, name) for name in ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+        }
+        pipeline = StableDiffusionControlNetPipeline(
+            **parts,
+            controlnet=ControlNetModel.from_pretrained(self.folder / f"controlnet_{kind}").to(self.data.device),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
         )
-        right.append(logits.argmax(1) == torch.arange(len(rows), device=data.device))
-    return torch.cat(right).float().mean().item()
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def paint(self, pipeline: Any, kind: str | None = None) -> list[Tensor]:
+        """A picture of every prompt as batches in [-1, 1]; picture ``i`` starts from CPU noise with seed ``i``.
+
+        With a ``kind``, the control image is that of the drawn picture which the prompt describes.
+        """
+        painted = []
+        for rows in self.batches(len(self.prompts)):
+            generators = [torch.Generator().manual_seed(index) for index in range(rows.start, rows.stop)]
+            images: Tensor = pipeline(
+                self.prompts[rows],
+                **({} if kind is None else {"image": self.data.conditions(rows, kind)}),
+                generator=generators,
+                num_inference_steps=self.steps,
+                guidance_scale=GUIDANCE,
+                output_type="pt",
+            ).images
+            painted.append((images.float() * 255).round() / 127.5 - 1)
+        return painted
+
+    def answers(self, batches: list[Tensor]) -> dict[str, Tensor]:
+        """The judge's class of every picture, ``(N,)``, by kind."""
+        parts = [judge_logits(self.judge, batch) for batch in batches]
+        return {kind: torch.cat([part[kind] for part in parts]).argmax(1) for kind in LABELS}
+
+    def fidelity(self, painted: list[Tensor]) -> dict[str, dict[str, float]]:
+        """By kind, how often the judge sees in a painted picture what its prompt names."""
+        return agreement(self.answers(painted), self.named(), NAMED)
+
+    def all_named(self, painted: list[Tensor]) -> dict[str, float]:
+        """How often the judge sees everything that the prompt names."""
+        answers, named = self.answers(painted), self.named()
+        columns = [list(LABELS).index(kind) for kind in NAMED]
+        found = torch.stack([answers[kind] for kind in NAMED], dim=1)
+        right = ((found == named[:, columns]) | (named[:, columns] == UNSEEN)).all(1)
+        return scores.rate(right)
+
+    def named(self) -> Tensor:
+        """Labels of the prompts, ``(N, kinds)``, ``UNSEEN`` where the prompt says nothing."""
+        wanted = self.data.labels[self.rows].clone()
+        for kind in NAMED_IF_PRESENT:
+            column = wanted[:, list(LABELS).index(kind)]
+            column[column == 0] = UNSEEN
+        return wanted
+
+    def frechet(self, painted: list[Tensor]) -> dict[str, float]:
+        """Distances in the judge's features: painted from drawn with the same prompts, drawn from other drawn."""
+        count = len(self.prompts)
+
+        def features(batches: Iterable[Tensor]) -> Tensor:
+            return torch.cat([self.judge.features(batch) for batch in batches])
+
+        drawn = features(self.data.pixels(rows) for rows in self.batches(count))
+        others = features(
+            [self.data.pixels(rows) for rows in self.batches(len(self.data), start=count)][: len(painted)]
+        )
+        return {
+            "painted_from_drawn": scores.frechet_distance(features(painted), drawn),
+            "drawn_from_other_drawn": scores.frechet_distance(others, drawn),
+        }
+
+    def prompt_retrieval(self, painted: list[Tensor]) -> float:
+        """Share of painted pictures whose own prompt CLIP ranks first in its batch of 64; full batches count."""
+        right = []
+        full = max(1, len(self.prompts) // BATCH)
+        for rows, pixels in zip(list(self.batches(len(self.prompts)))[:full], painted, strict=False):
+            ids = torch.tensor(encode_prompts(self.pipeline.tokenizer, self.prompts[rows]), device=self.data.device)
+            logits = similarities(self.clip, embed_pictures(self.clip, pixels), embed_texts(self.clip, ids))
+            right.append(logits.argmax(1) == torch.arange(len(pixels), device=self.data.device))
+        return torch.cat(right).float().mean().item()
+
+    def edge_agreement(self, painted: list[Tensor], rows: slice) -> dict[str, float]:
+        """Mean F1 score of the painted edges against the drawn ones, two pixels of slack either way."""
+        wanted = (self.data.conditions(rows, "canny")[:, 0] > 0.5).cpu().numpy()
+        pictures = to_bytes(torch.cat(painted))
+        values = np.array([scores.edge_f1(edges, picture) for edges, picture in zip(wanted, pictures, strict=True)])
+        return {"edge_f1": float(values.mean()), "standard_error": scores.standard_error(values)}
+
+    def pose_agreement(self, painted: list[Tensor], rows: slice) -> dict[str, Any]:
+        """PCK@0.1: the share of joints inside the drawn picture that the reader finds in place in the painted one.
+
+        Also by framing, as a close-up has few joints, and the standard error over pictures.
+        """
+        found = torch.cat([read_keypoints(self.reader, batch) for batch in painted])
+        counts, right = joints_right(found, self.data.keypoints[rows].float())
+        framing = self.data.labels[rows, list(LABELS).index("framing")]
+        each = (right.sum(1) / counts.sum(1).clamp(min=1)).cpu().numpy()
+        by_framing = {
+            f"pck_{name}": (right[framing == index].sum() / counts[framing == index].sum().clamp(min=1)).item()
+            for index, name in enumerate(LABELS["framing"])
+        }
+        whole = (right.sum() / counts.sum().clamp(min=1)).item()
+        return {"pck": whole, "standard_error": scores.standard_error(each), "joints": int(counts.sum()), **by_framing}
+
+    def batches(self, stop: int, start: int = 0) -> Iterator[slice]:
+        """Slices of at most 64 rows."""
+        return (slice(at, min(at + BATCH, stop)) for at in range(start, stop, BATCH))
 
 
-def judge_identity(model: ResNetModel, data: Dataset) -> dict[str, float]:
-    """Cosines of pairs of pictures, the same person's against different people's."""
-    parts = [embed_people(model, data.pixels(slice(at, at + BATCH))) for at in range(0, len(data), BATCH)]
-    embeddings = functional.normalize(torch.cat(parts).float(), dim=-1)
-    first, second = torch.triu_indices(len(data), len(data), offset=1, device=data.device)
-    cosines = (embeddings @ embeddings.t())[first, second]
-    same = first // data.per_person == second // data.per_person
-    auc, error_rate = separation(cosines, same)
-    means = {"same_person_cosine": cosines[same].mean().item(), "other_person_cosine": cosines[~same].mean().item()}
-    return means | {"auc": auc, "equal_error_rate": error_rate}
+def agreement(answers: dict[str, Tensor], wanted: Tensor, kinds: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """By kind, the rate of right answers among the pictures that have one, with its 95 % Wilson interval."""
+    rates = {}
+    for kind in kinds:
+        column = wanted[:, list(LABELS).index(kind)].long()
+        asked = column != UNSEEN
+        rates[kind] = scores.rate(answers[kind][asked] == column[asked])
+    return rates
 
 
-def separation(scores: Tensor, positive: Tensor) -> tuple[float, float]:
-    """Area under the ROC curve and the error rate where misses equal false alarms."""
-    ranked = positive[scores.argsort(descending=True)].double()
-    hits = ranked.cumsum(0) / ranked.sum()
-    alarms = (1 - ranked).cumsum(0) / (1 - ranked).sum()
-    area = torch.trapezoid(hits, alarms).item()
-    crossing = ((1 - hits) - alarms).abs().argmin()
-    return area, ((1 - hits[crossing] + alarms[crossing]) / 2).item()
+def to_bytes(pixels: Tensor) -> np.ndarray:
+    """``(N, 3, H, W)`` in [-1, 1] as uint8 ``(N, H, W, 3)``."""
+    values: np.ndarray = ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return values
 
 
-def judge_prompts(
-    pipeline: StableDiffusionPipeline, clip: CLIPModel, prompts: list[str], seeds: int, steps: int, sheet: Path
-) -> float:
-    """Share of painted pictures whose own prompt CLIP ranks first among ``prompts``; a row of the sheet per prompt."""
-    rows = [paint(pipeline, prompt, seeds, steps) for prompt in prompts]
-    save_sheet(rows, sheet)
-    device = pipeline.device
-    ids = pipeline.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    pixels = torch.stack([to_pixels(image) for row in rows for image in row]).to(device)
-    logits = similarities(clip, embed_pictures(clip, pixels), embed_texts(clip, ids.to(device)))
-    own = torch.arange(len(prompts), device=device).repeat_interleave(seeds)
-    return (logits.argmax(1) == own).float().mean().item()
+def save_sheet(rows: list[Tensor], path: Path) -> None:
+    """Paste rows of pictures in [-1, 1], each ``(N, 3, H, W)``, into one PNG; shorter rows end in white."""
+    longest = max(len(row) for row in rows)
+    strips = []
+    for row in rows:
+        padding = row.new_ones(longest - len(row), *row.shape[1:])
+        strips.append(np.concatenate(list(to_bytes(torch.cat([row, padding]))), axis=1))
+    Image.fromarray(np.concatenate(strips, axis=0)).save(path, optimize=True)
 
 
-def judge_controlnet(
-    folder: Path, pipeline: StableDiffusionPipeline, data: Dataset, prompts: list[str], steps: int, sheet: Path
-) -> dict[str, float]:
-    """F1 score of the painted edges against the asked ones, with the ControlNet and without."""
-    controlled = StableDiffusionControlNetPipeline(
-        **{name: getattr(pipeline, name) for name in ("vae", "text_encoder", "tokenizer", "unet", "scheduler")},
-        controlnet=ControlNetModel.from_pretrained(folder / "controlnet_canny").to(data.device),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+def draw_held_out(folder: Path, base: Path, processes: int) -> None:
+    """Draw the held-out people, unless they are there, and encode their captions with the base's tokenizer."""
+    if (folder / "tokens.safetensors").exists():
+        return
+    settings = Settings()
+    people, each = settings.held_out_people, settings.held_out_per_person
+    drawn = render(folder, people=people, per_person=each, seed=HELD_OUT_SEED, processes=processes)
+    tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
+    ids = torch.tensor(encode_prompts(tokenizer, [text for texts in drawn.captions for text in texts]))
+    tokens = ids.to(torch.int16).view(len(drawn.captions), CAPTIONS, -1)
+    save_tensors({"tokens": tokens}, folder / "tokens.safetensors")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pretraining.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    controlled.set_progress_bar_config(disable=True)
-    rows = [at * data.per_person for at in range(min(8, data.people))]
-    edges = to_images(data.conditions(torch.tensor(rows, device=data.device)) * 2 - 1)
-    texts = [prompts[at % len(prompts)] for at in range(len(rows))]
-    options: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": GUIDANCE}
-    guided = controlled(texts, image=edges, generator=_generators(len(rows)), **options).images
-    free = pipeline(texts, generator=_generators(len(rows)), **options).images
-    references = to_images(data.pixels(torch.tensor(rows, device=data.device)))
-    save_sheet([references, edges, guided, free], sheet)
-    return {"with": edge_agreement(edges, guided), "without": edge_agreement(edges, free)}
+    parser.add_argument("base", type=Path, help="folder of the base")
+    parser.add_argument("--judges", type=Path, required=True, help="folder of judge.safetensors")
+    parser.add_argument("--held-out", type=Path, required=True, help="held-out pictures; drawn if missing")
+    parser.add_argument("--out", type=Path, required=True, help="folder of evaluation.json and the sheets")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="pictures to paint freely and per ControlNet")
+    parser.add_argument("--steps", type=int, default=SAMPLER_STEPS, help="of the sampler")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    return parser.parse_args()
 
 
-def edge_agreement(edges: list[Image.Image], painted: list[Image.Image]) -> float:
-    """Mean F1 score of the painted edges against those asked for, two pixels of slack either way."""
-    near, scores = np.ones((5, 5), np.uint8), []
-    for asked, image in zip(edges, painted, strict=True):
-        wanted = np.asarray(asked)[..., 0] // 255
-        found = canny(np.asarray(image)) // 255
-        recall = (wanted & cv2.dilate(found, near)).sum() / max(1, wanted.sum())
-        precision = (found & cv2.dilate(wanted, near)).sum() / max(1, found.sum())
-        scores.append(2 * recall * precision / max(1e-9, recall + precision))
-    return float(np.mean(scores))
+def main() -> None:
+    """Draw first, in processes forked before CUDA starts; then measure."""
+    arguments = parse()
+    draw_held_out(arguments.held_out, arguments.base, len(os.sched_getaffinity(0)))
+    device = set_up_device() if arguments.device == "auto" else torch.device(arguments.device)
+    data = load_dataset(arguments.held_out, Settings().held_out_per_person, device)
+    out: Path = arguments.out
+    figures = evaluate(arguments.base, arguments.judges, data, out, samples=arguments.samples, steps=arguments.steps)
+    (out / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(figures, indent=2))
 
 
-def paint(pipeline: StableDiffusionPipeline, prompt: str, seeds: int, steps: int) -> list[Image.Image]:
-    """One picture per seed, seeds counted from 0."""
-    images: list[Image.Image] = pipeline(
-        [prompt] * seeds, generator=_generators(seeds), num_inference_steps=steps, guidance_scale=GUIDANCE
-    ).images
-    return images
-
-
-def _generators(count: int) -> list[torch.Generator]:
-    """CPU generators, so that a seed means the same picture on every machine."""
-    return [torch.Generator().manual_seed(seed) for seed in range(count)]
-
-
-def to_images(pixels: Tensor) -> list[Image.Image]:
-    """``(N, 3, H, W)`` in [-1, 1] as pictures."""
-    values = ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(value) for value in values]
-
-
-def to_pixels(image: Image.Image) -> Tensor:
-    """A picture as ``(3, H, W)`` in [-1, 1]."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
-
-
-def save_sheet(rows: list[list[Image.Image]], path: Path) -> None:
-    """Paste rows of equally large pictures into one PNG."""
-    width, height = rows[0][0].size
-    sheet = Image.new("RGB", (width * max(map(len, rows)), height * len(rows)), "white")
-    for y, row in enumerate(rows):
-        for x, image in enumerate(row):
-            sheet.paste(image, (x * width, y * height))
-    sheet.save(path, optimize=True)
+if __name__ == "__main__":
+    main()

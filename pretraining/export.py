@@ -17,9 +17,10 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from diffusers import __version__ as diffusers_version
 from safetensors.torch import save_file
-from transformers import CLIPModel, CLIPTokenizer, PreTrainedModel, ResNetModel
+from transformers import CLIPModel, CLIPTokenizer, PreTrainedModel, ResNetModel, VitPoseForPoseEstimation
 
 from pretraining.architecture import (
+    IDENTITY_SIZE,
     PICTURE_SIZE,
     build_clip,
     build_controlnet,
@@ -28,6 +29,7 @@ from pretraining.architecture import (
     build_unet,
     build_vae,
 )
+from pretraining.dataset import CONTROLS
 from pretraining.tokenizer import learn_tokenizer, save_tokenizer, vocabulary_of
 
 MAX_SHARD = "15MB"
@@ -41,9 +43,13 @@ class Pocket:
     tokenizer: CLIPTokenizer
     vae: AutoencoderKL
     clip: CLIPModel
+    text_encoder: torch.nn.Module
+    """CLIP's text half, trained on with the UNet."""
     identity: ResNetModel
+    pose: VitPoseForPoseEstimation
     unet: UNet2DConditionModel
-    controlnet: ControlNetModel
+    controlnets: dict[str, ControlNetModel]
+    """By kind of control image."""
 
 
 def export(pocket: Pocket, folder: Path) -> dict[str, float]:
@@ -57,12 +63,14 @@ def export(pocket: Pocket, folder: Path) -> dict[str, float]:
     build_scheduler().save_pretrained(folder / "scheduler")
     _save_diffusers(pocket.vae, folder / "vae")
     _save_diffusers(pocket.unet, folder / "unet")
-    _save_diffusers(pocket.controlnet, folder / "controlnet_canny")
+    for kind, controlnet in pocket.controlnets.items():
+        _save_diffusers(controlnet, folder / f"controlnet_{kind}")
     _save_transformers(pocket.clip, _half(pocket.clip), folder / "clip")
     _save_preprocessor(folder / "clip", "CLIPImageProcessor")
-    _save_text_encoder(pocket.clip, folder / "text_encoder")
+    _save_text_encoder(pocket.clip, pocket.text_encoder, folder / "text_encoder")
     _save_transformers(pocket.identity, _half(pocket.identity), folder / "identity")
-    _save_preprocessor(folder / "identity", "CLIPImageProcessor")
+    _save_preprocessor(folder / "identity", "CLIPImageProcessor", IDENTITY_SIZE)
+    _save_transformers(pocket.pose, _half(pocket.pose), folder / "pose")
     _write_json(folder / "model_index.json", _model_index())
     return megabytes(folder)
 
@@ -80,12 +88,16 @@ def megabytes(folder: Path) -> dict[str, float]:
 def export_random(folder: Path, seed: int = 0) -> dict[str, float]:
     """Write the folder with random weights: the right shapes and files before any training."""
     from pretraining.data import sample_captions
+    from pretraining.pose import build_pose_reader
 
     torch.manual_seed(seed)
     tokenizer = learn_tokenizer(sample_captions(np.random.default_rng(seed), people=300))
     unet = build_unet()
     clip = build_clip(vocabulary_of(tokenizer))
-    pocket = Pocket(tokenizer, build_vae(), clip, build_identity(), unet, build_controlnet(unet))
+    controlnets = {kind: build_controlnet(unet) for kind in CONTROLS}
+    pocket = Pocket(
+        tokenizer, build_vae(), clip, clip.text_model, build_identity(), build_pose_reader(), unet, controlnets
+    )
     sizes = export(pocket, folder)
     card = "# pocket, with random weights\nFor development: right shapes and files, nothing learned.\n"
     (folder / "README.md").write_text(card, encoding="utf-8")
@@ -135,12 +147,12 @@ def _float32_parts(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _save_text_encoder(clip: CLIPModel, folder: Path) -> None:
-    """Save CLIP's text half under SD 1.5's names, ``text_model.…``, which every transformers version reads."""
+def _save_text_encoder(clip: CLIPModel, text_encoder: torch.nn.Module, folder: Path) -> None:
+    """Save the text encoder under SD 1.5's names, ``text_model.…``, which every transformers version reads."""
     from transformers import CLIPTextModel
 
     model = CLIPTextModel(clip.config.text_config)
-    weights = _half(clip.text_model, prefix="text_model.")
+    weights = _half(text_encoder, prefix="text_model.")
     model.load_state_dict(_named_like(model, weights))
     _save_transformers(model, weights, folder)
 
@@ -152,16 +164,16 @@ def _named_like(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> dic
     return {name.removeprefix("text_model."): tensor for name, tensor in weights.items()}
 
 
-def _save_preprocessor(folder: Path, kind: str) -> None:
-    """Pictures are resized and cropped to 128 and scaled to [-1, 1]."""
+def _save_preprocessor(folder: Path, kind: str, size: int = PICTURE_SIZE) -> None:
+    """Pictures are resized and cropped to ``size`` and scaled to [-1, 1]."""
     half = [0.5, 0.5, 0.5]
     settings = {
         "image_processor_type": kind,
         "do_resize": True,
-        "size": {"shortest_edge": PICTURE_SIZE},
+        "size": {"shortest_edge": size},
         "resample": 3,
         "do_center_crop": True,
-        "crop_size": {"height": PICTURE_SIZE, "width": PICTURE_SIZE},
+        "crop_size": {"height": size, "width": size},
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,

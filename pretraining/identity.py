@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import ResNetModel
 
+from pretraining.architecture import IDENTITY_SIZE
 from pretraining.clip import roughened
 from pretraining.dataset import Dataset
 from pretraining.loop import Clock, Loss, Plan, Training
@@ -49,8 +50,10 @@ def people_rows(data: Dataset, people: int, each: int) -> Tensor:
 
 
 def embed_people(model: ResNetModel, pixels: Tensor) -> Tensor:
-    """Unnormalised identity embeddings ``(B, D)``."""
-    embeddings: Tensor = model(pixel_values=pixels).pooler_output.flatten(1)
+    """Unnormalised identity embeddings ``(B, D)`` of pictures of any size."""
+    size = (IDENTITY_SIZE, IDENTITY_SIZE)
+    large = functional.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False)
+    embeddings: Tensor = model(pixel_values=large).pooler_output.flatten(1)
     return embeddings
 
 

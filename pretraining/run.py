@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,29 +13,31 @@ import diffusers
 import numpy as np
 import torch
 import transformers
+from diffusers import AutoencoderKL, ControlNetModel
 from safetensors.torch import load_file
 from torch import nn
-from transformers import CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer, ResNetModel, VitPoseForPoseEstimation
 
 from pretraining import architecture as build
 from pretraining.card import model_card
-from pretraining.clip import prompt_embeddings, train_clip
+from pretraining.clip import train_clip
 from pretraining.controlnet import train_controlnet
 from pretraining.data import Drawn, render, sample_captions
-from pretraining.dataset import Dataset
+from pretraining.dataset import Dataset, load_dataset
 from pretraining.devices import on_device, set_up_device
-from pretraining.evaluate import SAMPLER_STEPS, evaluate
+from pretraining.evaluate import HELD_OUT_SEED, SAMPLER_STEPS, evaluate
 from pretraining.export import MAX_TOTAL_BYTES, Pocket, export
 from pretraining.identity import train_identity
-from pretraining.loop import Clock, save_tensors
-from pretraining.settings import Settings
+from pretraining.judge import Judge, build_judge, save_judge, train_judge
+from pretraining.loop import Clock, Plan, save_tensors
+from pretraining.pose import build_pose_reader, train_pose_reader
+from pretraining.settings import STAGES, Settings
 from pretraining.tokenizer import encode_prompts, learn_tokenizer, save_tokenizer, vocabulary_of
-from pretraining.unet import Latents, train_unet
+from pretraining.unet import Denoiser, Latents, train_unet
 from pretraining.vae import encode_all, train_vae
 
 Model = TypeVar("Model", bound=nn.Module)
 
-HELD_OUT_SEED = 1_000_003
 PROMPT_SEED = 2_000_003
 
 
@@ -96,54 +99,98 @@ class Run:
 
     def load(self, name: str, per_person: int) -> Dataset:
         """The drawn pictures of ``train`` or ``held_out`` on the device."""
-        folder = self.state / name
-        pictures, edges = (torch.from_numpy(np.load(folder / f"{part}.npy")) for part in ("pictures", "edges"))
-        tokens = load_file(folder / "tokens.safetensors")["tokens"]
-        return Dataset(pictures.to(self.device), edges.to(self.device), tokens.to(self.device), per_person)
+        return load_dataset(self.state / name, per_person, self.device)
 
     @cached_property
     def data(self) -> Dataset:
         """The training pictures, on the device."""
         return self.load("train", self.settings.per_person)
 
-    def train(self) -> None:
-        """Every stage, in order of need."""
+    def train(self, last: str = STAGES[-1], again: tuple[str, ...] = ()) -> None:
+        """Every stage up to ``last``, in order of need; those of ``again`` even if they are finished."""
         settings, clock = self.settings, self.clock
-        self.vae = on_device(build.build_vae(), self.device)
-        self._stage("vae", self.vae, lambda: train_vae(self.vae, self.data, settings.vae(), clock))
-        self.vae.register_to_config(scaling_factor=self._scaling_factor())
-        self.clip = build.build_clip(vocabulary_of(self.tokenizer)).to(self.device)
-        self._stage("clip", self.clip, lambda: train_clip(self.clip, self.vae, self.data, settings.clip(), clock))
-        self.identity = on_device(build.build_identity(), self.device)
-        self._stage(
-            "identity",
-            self.identity,
-            lambda: train_identity(self.identity, self.vae, self.data, settings.identity(), clock),
-        )
-        self.unet = on_device(build.build_unet(), self.device)
-        saved = self.state / "unet_training.safetensors"
-        self._stage("unet", self.unet, lambda: train_unet(self.unet, self.latents, settings.unet(), clock, saved))
-        self.controlnet = on_device(build.build_controlnet(self.unet), self.device)
-        self._stage("controlnet", self.controlnet, self._train_controlnet)
+        trainings: dict[str, Callable[[], nn.Module]] = {
+            "vae": lambda: train_vae(self.vae, self.data, settings.vae(), clock),
+            "clip": lambda: train_clip(self.clip, self.vae, self.data, settings.clip(), clock),
+            "identity": lambda: train_identity(self.identity, self.vae, self.data, settings.identity(), clock),
+            "judge": lambda: train_judge(self.judge, self.vae, self.data, settings.judge(), clock),
+            "pose": lambda: train_pose_reader(self.pose, self.vae, self.data, settings.pose(), clock),
+            "unet": lambda: train_unet(self.denoiser, self.latents, settings.unet(), clock),
+            "controlnet_canny": lambda: self._train_controlnet("canny", settings.controlnet_canny()),
+            "controlnet_openpose": lambda: self._train_controlnet("openpose", settings.controlnet_openpose()),
+        }
+        for stage in STAGES[: STAGES.index(last) + 1]:
+            model: nn.Module = getattr(self, "denoiser" if stage == "unet" else stage)
+            self._stage(stage, model, trainings[stage], stage in again)
+            if stage == "vae":
+                self.vae.register_to_config(scaling_factor=self._scaling_factor())
 
-    def _train_controlnet(self) -> nn.Module:
-        plan = self.settings.controlnet()
-        trained: nn.Module = train_controlnet(self.controlnet, self.unet, self.data, self.latents, plan, self.clock)
+    @cached_property
+    def vae(self) -> AutoencoderKL:
+        """Autoencoder."""
+        return on_device(build.build_vae(), self.device)
+
+    @cached_property
+    def clip(self) -> CLIPModel:
+        """CLIP."""
+        return build.build_clip(vocabulary_of(self.tokenizer)).to(self.device)
+
+    @cached_property
+    def identity(self) -> ResNetModel:
+        """Identity encoder."""
+        return on_device(build.build_identity(), self.device)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Classifier of what is in a picture."""
+        return on_device(build_judge(), self.device)
+
+    @cached_property
+    def pose(self) -> VitPoseForPoseEstimation:
+        """Pose reader."""
+        return on_device(build_pose_reader(), self.device)
+
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        """UNet, and a text encoder that starts as CLIP's."""
+        text_encoder = deepcopy(self.clip.text_model).requires_grad_(True)
+        return Denoiser(on_device(build.build_unet(), self.device), text_encoder)
+
+    @cached_property
+    def controlnet_canny(self) -> ControlNetModel:
+        """ControlNet for edges; read only once the UNet is trained."""
+        return on_device(build.build_controlnet(self.denoiser.unet), self.device)
+
+    @cached_property
+    def controlnet_openpose(self) -> ControlNetModel:
+        """ControlNet for skeletons; read only once the UNet is trained."""
+        return on_device(build.build_controlnet(self.denoiser.unet), self.device)
+
+    def _train_controlnet(self, kind: str, plan: Plan) -> nn.Module:
+        model: ControlNetModel = getattr(self, f"controlnet_{kind}")
+        trained: nn.Module = train_controlnet(model, self.denoiser, self.data, self.latents, kind, plan, self.clock)
         return trained
 
-    def _stage(self, name: str, model: Model, train: Callable[[], nn.Module]) -> None:
-        """Load ``model``'s weights if the stage is finished; else train, put the result into ``model`` and keep it."""
-        path = self.state / f"{name}.safetensors"
+    def _stage(self, name: str, model: Model, train: Callable[[], nn.Module], again: bool) -> None:
+        """Load ``model``'s weights if the stage is finished; else train, put the result into ``model`` and keep it.
+
+        A stage that is trained again starts from its weights, and once more becomes finished: the marker beside them
+        says so, so that a call after a pause goes on instead of starting over.
+        """
+        path, marker = self.state / f"{name}.safetensors", self.state / f"{name}.again"
         if path.exists():
-            weights = load_file(path)
-        else:
+            model.load_state_dict(load_file(path))
+        if not path.exists() or (again and not marker.exists()):
             self.clock.log(f"{name}: starts")
             weights = {key: value.detach().clone() for key, value in train().state_dict().items()}
             if name == "vae":
                 self._write("vae.json", {"scaling_factor": self.vae.config.scaling_factor})
             save_tensors(weights, path)
+            (self.state / f"{name}_training.safetensors").unlink(missing_ok=True)
+            if again:
+                marker.touch()
             self.save_progress()
-        model.load_state_dict(weights)
+            model.load_state_dict(weights)
         model.requires_grad_(False).eval()
 
     def _scaling_factor(self) -> float:
@@ -157,35 +204,33 @@ class Run:
     def latents(self) -> Latents:
         """Latents and prompt embeddings of every training picture, encoded once."""
         mean, deviation = encode_all(self.vae, self.data)
-        count, captions, length = self.data.tokens.shape
-        prompts = prompt_embeddings(self.clip, self.data.tokens.view(-1, length))
-        nothing = torch.tensor(encode_prompts(self.tokenizer, [""]), device=self.device)
-        empty = prompt_embeddings(self.clip, nothing)[0]
-        self.clock.log(f"latents and prompts encoded; scaling factor {self.vae.config.scaling_factor:.4f}")
-        return Latents(mean, deviation, prompts.view(count, captions, length, -1), empty)
+        self.clock.log(f"latents encoded; scaling factor {self.vae.config.scaling_factor:.4f}")
+        empty = torch.tensor(encode_prompts(self.tokenizer, [""])[0], dtype=torch.int16, device=self.device)
+        return Latents(mean, deviation, self.data.tokens, empty)
 
     def pocket(self) -> Pocket:
         """All parts, as they are now."""
-        return Pocket(self.tokenizer, self.vae, self.clip, self.identity, self.unet, self.controlnet)
-
-    def export_unfinished(self) -> None:
-        """What a paused run has so far, with an idle ControlNet: something to hold if the machine does not return."""
-        weights = load_file(self.state / "unet_training.safetensors")
-        average = {key.removeprefix("average."): value for key, value in weights.items() if key.startswith("average.")}
-        self.unet.load_state_dict(average)
-        self.controlnet = build.build_controlnet(self.unet)
-        sizes = export(self.pocket(), self.out / "unfinished")
-        self.clock.log(f"exported the unfinished base, {sizes['total']:.1f} MB")
+        return Pocket(
+            self.tokenizer,
+            self.vae,
+            self.clip,
+            self.denoiser.text_encoder,
+            self.identity,
+            self.pose,
+            self.denoiser.unet,
+            {"canny": self.controlnet_canny, "openpose": self.controlnet_openpose},
+        )
 
     def finish(self) -> None:
         """Export, judge what was exported, write the figures and the card."""
         folder = self.out / "pocket"
         sizes = export(self.pocket(), folder)
+        save_judge(self.judge, self.out / "judge")
         self.clock.log(f"exported {sizes['total']:.1f} MB")
         if sizes["total"] * 1e6 > MAX_TOTAL_BYTES:
             self.clock.log(f"WARNING: larger than {MAX_TOTAL_BYTES / 1e6:.0f} MB")
         metrics = self._facts(sizes) | self._figures(folder)
-        metrics["minutes"] = self.clock.elapsed / 60
+        metrics["minutes"] = sum(stage["seconds"] for stage in self.clock.stages.values()) / 60
         for place in (self.out, folder):
             (place / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         (folder / "README.md").write_text(model_card(metrics), encoding="utf-8")
@@ -193,28 +238,21 @@ class Run:
         self.clock.log("done")
 
     def _figures(self, folder: Path) -> dict[str, Any]:
-        smoke = self.settings.smoke
-        prompts = self.prompts()
+        samples, steps = (8, 2) if self.settings.smoke else (1000, SAMPLER_STEPS)
         held_out = self.load("held_out", self.settings.held_out_per_person)
-        seeds, steps = (2, 2) if smoke else (8, SAMPLER_STEPS)
-        figures = evaluate(folder, held_out, prompts, self.out, seeds=seeds, steps=steps)
-        return {**figures, "prompts": len(prompts), "sample_prompts": prompts, "held_out_people": held_out.people}
-
-    def prompts(self) -> list[str]:
-        """A caption of an unseen shot in each scene."""
-        from pretraining.world import SCENES, captions, sample_person, sample_shot
-
-        rng = np.random.default_rng(PROMPT_SEED)
-        return [captions(sample_person(rng), sample_shot(rng, scene=scene), rng, 1)[0] for scene in SCENES]
+        seed = self.settings.seed + HELD_OUT_SEED
+        return evaluate(folder, self.out / "judge", held_out, self.out, samples=samples, steps=steps, seed=seed)
 
     def _facts(self, sizes: dict[str, float]) -> dict[str, Any]:
         models = {
             "vae": self.vae,
-            "text_encoder": self.clip.text_model,
-            "unet": self.unet,
-            "controlnet_canny": self.controlnet,
+            "text_encoder": self.denoiser.text_encoder,
+            "unet": self.denoiser.unet,
+            "controlnet_canny": self.controlnet_canny,
+            "controlnet_openpose": self.controlnet_openpose,
             "clip": self.clip,
             "identity": self.identity,
+            "pose": self.pose,
         }
         parts = {
             name: {

@@ -35,7 +35,7 @@ USEFUL_WORDS = (
     "with",
 )
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
-MAX_VOCABULARY = 2048
+MAX_VOCABULARY = 1280
 
 
 def learn_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from pretraining.architecture import build_scheduler
 from pretraining.loop import Clock, Loss, Plan, Training
@@ -22,24 +21,37 @@ SNR_GAMMA = 5.0
 
 @dataclass(frozen=True)
 class Latents:
-    """Scaled latents and prompt embeddings of every picture, on the training device.
+    """Scaled latents of every picture and its captions, on the training device.
 
-    mean, deviation: float16 ``(N, C, H, W)``; prompts: bfloat16 ``(N, 4, L, D)``; empty: ``(L, D)``.
+    mean, deviation: float16 ``(N, C, H, W)``; tokens: int16 ``(N, 4, L)``; empty: no words at all, ``(L,)``.
     """
 
     mean: Tensor
     deviation: Tensor
-    prompts: Tensor
+    tokens: Tensor
     empty: Tensor
 
-    def draw(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Sampled latents ``(B, C, H, W)`` and embeddings of one caption each, a tenth of them empty."""
+    def draw(self, rows: Tensor, wordless: float = CAPTION_DROPOUT) -> tuple[Tensor, Tensor]:
+        """Sampled latents ``(B, C, H, W)`` and one caption each ``(B, L)``, a share of them empty."""
         mean = self.mean[rows].float()
         latents = mean + self.deviation[rows].float() * torch.randn_like(mean)
-        choice = torch.randint(0, self.prompts.shape[1], rows.shape, device=rows.device)
-        dropped = torch.rand(len(rows), 1, 1, device=rows.device) < CAPTION_DROPOUT
-        prompts = torch.where(dropped, self.empty, self.prompts[rows, choice])
-        return latents.contiguous(memory_format=torch.channels_last), prompts
+        choice = torch.randint(0, self.tokens.shape[1], rows.shape, device=rows.device)
+        dropped = torch.rand(len(rows), 1, device=rows.device) < wordless
+        tokens = torch.where(dropped, self.empty, self.tokens[rows, choice])
+        return latents.contiguous(memory_format=torch.channels_last), tokens.long()
+
+
+class Denoiser(nn.Module):
+    """The UNet and the text encoder that conditions it, trained together."""
+
+    def __init__(self, unet: UNet2DConditionModel, text_encoder: nn.Module) -> None:
+        super().__init__()
+        self.unet, self.text_encoder = unet, text_encoder
+
+    def prompts(self, tokens: Tensor) -> Tensor:
+        """Conditioning ``(B, L, D)`` of token ids ``(B, L)``."""
+        states: Tensor = self.text_encoder(input_ids=tokens).last_hidden_state
+        return states
 
 
 @dataclass(frozen=True)
@@ -69,25 +81,23 @@ def stratified_timesteps(count: int, device: torch.device) -> Tensor:
     return ((torch.arange(count, device=device) + torch.rand(1, device=device)) * (1000 / count)).long().clamp(max=999)
 
 
-def train_unet(
-    unet: UNet2DConditionModel, latents: Latents, plan: Plan, clock: Clock, state_file: Path
-) -> UNet2DConditionModel:
-    """Returns the averaged weights."""
+def train_unet(denoiser: Denoiser, latents: Latents, plan: Plan, clock: Clock) -> Denoiser:
+    """Returns the averaged weights of both."""
     device = latents.mean.device
     schedule = NoiseSchedule.on(device)
 
     def loss(forward: Callable[..., Tensor]) -> Loss:
         rows = torch.randint(0, len(latents.mean), (plan.batch_size,), device=device)
-        clean, prompts = latents.draw(rows)
+        clean, tokens = latents.draw(rows)
         noise, timesteps = torch.randn_like(clean), stratified_timesteps(plan.batch_size, device)
         noisy = schedule.diffuse(clean, noise, timesteps)
         with torch.autocast(device.type, torch.bfloat16):
-            predicted = forward(noisy, timesteps, prompts)
+            predicted = forward(noisy, timesteps, denoiser.prompts(tokens))
         return denoising_loss(predicted, noise, schedule.weights(timesteps))
 
-    trained = Training(plan, unet, clock, state_file).run(
-        lambda noisy, timesteps, prompts: unet(noisy, timesteps, prompts, return_dict=False)[0], loss
-    )
+    trained: Denoiser = Training(plan, denoiser, clock).run(
+        lambda noisy, timesteps, prompts: denoiser.unet(noisy, timesteps, prompts, return_dict=False)[0], loss
+    )  # type: ignore[assignment]  # the model or its average
     trained.requires_grad_(False)
     return trained
 
@@ -99,7 +109,7 @@ def denoising_loss(predicted: Tensor, noise: Tensor, weights: Tensor) -> Loss:
 
 
 @torch.no_grad()
-def held_out_loss(unet: UNet2DConditionModel, latents: Latents, seed: int = 0) -> float:
+def held_out_loss(denoiser: Denoiser, latents: Latents, seed: int = 0) -> float:
     """Plain noise error on unseen people, on the same noise whenever it is asked."""
     device = latents.mean.device
     generator = torch.Generator(device).manual_seed(seed)
@@ -109,8 +119,7 @@ def held_out_loss(unet: UNet2DConditionModel, latents: Latents, seed: int = 0) -
         clean = latents.mean[rows].float()
         noise = torch.randn(clean.shape, generator=generator, device=device)
         timesteps = torch.linspace(0, 999, len(rows), device=device).long()
-        prompts = latents.prompts[rows, 0]
-        with torch.autocast(device.type, torch.bfloat16):
-            predicted = unet(schedule.diffuse(clean, noise, timesteps), timesteps, prompts).sample
+        prompts = denoiser.prompts(latents.tokens[rows, 0].long())
+        predicted = denoiser.unet(schedule.diffuse(clean, noise, timesteps), timesteps, prompts, return_dict=False)[0]
         errors.append((predicted.float() - noise).square().mean(dim=(1, 2, 3)))
     return torch.cat(errors).mean().item()

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 STAGES = ("vae", "unet", "controlnet")
 
@@ -36,7 +34,8 @@ def main() -> None:
         LATENT_CHANNELS,
         LATENT_SIZE,
         PROMPT_LENGTH,
-        TEXT_FEATURES,
+        Vocabulary,
+        build_clip,
         build_controlnet,
         build_unet,
         build_vae,
@@ -44,30 +43,39 @@ def main() -> None:
     from pretraining.controlnet import train_controlnet
     from pretraining.dataset import Dataset
     from pretraining.devices import on_device, set_up_device
-    from pretraining.loop import Clock
+    from pretraining.loop import Clock, Plan
     from pretraining.settings import Settings
-    from pretraining.unet import Latents, train_unet
+    from pretraining.unet import Denoiser, Latents, train_unet
     from pretraining.vae import train_vae
 
     stage, device, rows, clock = sys.argv[1], set_up_device(), 64, Clock()
     settings = Settings()
+
+    def warm(plan: Plan) -> Plan:
+        return replace(plan, name=f"warm {plan.name}", max_steps=0, state_file=None)
+
     noise = torch.randint(0, 256, (rows, 128, 128, 3), dtype=torch.uint8, device=device)
     tokens = torch.zeros(rows, 4, PROMPT_LENGTH, dtype=torch.int16, device=device)
-    data = Dataset(noise, noise[..., 0, :1].expand(-1, -1, 16).contiguous(), tokens, 4)
-    mean = torch.randn(rows, LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE, device=device).half()
-    prompts = torch.randn(rows, 4, PROMPT_LENGTH, TEXT_FEATURES, device=device).bfloat16()
-    latents = Latents(mean, mean.abs(), prompts, prompts[0, 0])
+    data = Dataset(
+        noise,
+        noise.view(rows, 128, -1)[..., :16].contiguous(),
+        noise,
+        noise[:, :17, 0].half(),
+        noise[:, 0, 0],
+        tokens,
+        4,
+    )
     if stage == "vae":
-        train_vae(on_device(build_vae(), device), data, replace(settings.vae(), name="warm vae", max_steps=0), clock)
+        train_vae(on_device(build_vae(), device), data, warm(settings.vae()), clock)
         return
-    unet = on_device(build_unet(), device)
+    mean = torch.randn(rows, LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE, device=device).half()
+    latents = Latents(mean, mean.abs(), tokens, tokens[0, 0])
+    denoiser = Denoiser(on_device(build_unet(), device), build_clip(Vocabulary()).text_model.to(device))
     if stage == "unet":
-        plan = replace(settings.unet(), name="warm unet", max_steps=0)
-        with tempfile.TemporaryDirectory() as folder:
-            train_unet(unet, latents, plan, clock, Path(folder) / "unet.safetensors")
+        train_unet(denoiser, latents, warm(settings.unet()), clock)
         return
-    plan = replace(settings.controlnet(), name="warm controlnet", max_steps=0)
-    train_controlnet(on_device(build_controlnet(unet), device), unet, data, latents, plan, clock)
+    controlnet = on_device(build_controlnet(denoiser.unet), device)
+    train_controlnet(controlnet, denoiser, data, latents, "canny", warm(settings.controlnet_canny()), clock)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def rows(section: type[Section], prefix: str = "") -> Iterator[str]:
 
 def row(key: str, entry: Mapping[str, Any]) -> str:
     """One setting."""
-    return f"| `{key}` | {shown(entry.get('default'))} | {kind(entry)} | {entry['description']} |"
+    return f"| `{key}` | {shown(entry.get('default'))} | {kind(entry)} | {' '.join(entry['description'].split())} |"
 
 
 def kind(entry: Mapping[str, Any]) -> str:

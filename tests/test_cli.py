@@ -25,7 +25,7 @@ OPTIONS = {
     "run": ["--base", "--class", "--out", "--recipe", "--set", "--consent", "--dry-run", "--json"],
     "prepare": ["--base", "--class", "--out", "--recipe", "--set", "--consent", "--json"],
     "train": ["--model", "--json"],
-    "generate": ["--model", "--prompt", "--count", "--seed", "--control", "--set", "--json"],
+    "generate": ["--model", "--prompt", "--count", "--seed", "--control", "--control-kind", "--set", "--json"],
     "evaluate": ["--json"],
     "report": ["--json"],
 }

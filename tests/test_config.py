@@ -26,7 +26,7 @@ TOML_VALUES = st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan
         ("training.optimiser.name=prodigy", "training.optimiser: unknown key; did you mean optimizer?"),
         ("training.optimizer.bettas=[0.9,0.99]", "training.optimizer.bettas: unknown key; did you mean betas?"),
         ("sede=1", "sede: unknown key; did you mean seed?"),
-        ("control.zzz=1", "control.zzz: unknown key; known: enabled, reference, controlnet"),
+        ("control.zzz=1", "control.zzz: unknown key; known: enabled, kinds, reference"),
     ],
 )
 def test_a_typo_is_answered_with_the_nearest_name(setting: str, answer: str) -> None:
@@ -42,6 +42,10 @@ def test_a_typo_is_answered_with_the_nearest_name(setting: str, answer: str) -> 
         ("method.lora.rank=0", "method.lora.rank: "),
         ("study.ranks=[4,0]", "study.ranks.1: "),
         ("study.ranks=[4,4]", "study.ranks: each rank may stand here once"),
+        ("control.kinds=[]", "control: kinds: name at least one"),
+        ('control.kinds=["depth"]', "control.kinds.0: "),
+        ('control.kinds=["canny","canny"]', "control: kinds: each kind may stand here once"),
+        ('control.controlnet={depth="auto"}', "control: controlnet: no kind 'depth'; there are canny, openpose"),
         ("base.resolution=100", "base.resolution: must be a multiple of 8, such as 96"),
         ("training.mixed_precision=fp64", "training.mixed_precision: "),
         ("training.snr_gamma=-1", "training.snr_gamma: "),
@@ -187,3 +191,19 @@ def test_every_field_tells_what_it_is() -> None:
         if key != "kind" and "description" not in field
     ]
     assert lacking == []
+
+
+def test_a_named_controlnet_is_for_one_kind() -> None:
+    both = 'control.kinds=["canny","openpose"]'
+    assert load_config(None, ["control.controlnet=a/b"]).control.controlnet_of("canny") == "a/b"
+    with pytest.raises(UsageError, match="one for each"):
+        load_config(None, [both, "control.controlnet=a/b"])
+    control = load_config(None, [both, 'control.controlnet={openpose="a/b"}']).control
+    assert [control.controlnet_of(kind) for kind in control.kinds] == ["auto", "a/b"]
+
+
+def test_a_ready_made_control_image_is_of_one_kind() -> None:
+    with pytest.raises(UsageError, match="of one kind"):
+        load_config("pocket-demo", ["control.ready_made=true"])
+    control = load_config(None, ["control.ready_made=true"]).control
+    assert not control.reference_is_control_image  # none was given

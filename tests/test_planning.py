@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from portrayal.errors import MachineError, UsageError
-from portrayal.planning import settle
+from portrayal.errors import MachineError, UsageError, WeightsError
+from portrayal.models.source import find_base
+from portrayal.planning import check_control, settle
 from portrayal.settings import load_config
 
 
@@ -28,3 +31,14 @@ def test_a_tracker_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("portrayal.planning.find_spec", lambda name: None)
     with pytest.raises(MachineError, match="wandb is not installed"):
         settle(load_config("pocket-demo", ['training.trackers=["wandb"]']))
+
+
+def test_poses_are_refused_before_training_where_they_cannot_be_read() -> None:
+    """Another base has no pose reader; a ready-made skeleton needs none."""
+    config = load_config("pocket-demo", ['control.kinds=["openpose"]'])
+    other = replace(find_base(config.base), kind="hub", name="owner/name")
+    with pytest.raises(WeightsError, match="owner/name"):
+        check_control(config, other)
+    ready = ["control.ready_made=true", "control.reference=pose.png", 'control.kinds=["openpose"]']
+    check_control(load_config("pocket-demo", ready), other)
+    check_control(load_config("pocket-demo"), find_base(config.base))

@@ -4,7 +4,9 @@ Lengths are in the unit of the surrounding :meth:`Pen.at`: a picture's short sid
 people. ``alpha`` is opacity in [0, 1]. Every edge is anti-aliased.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -67,6 +69,31 @@ def box(left: float, top: float, right: float, bottom: float, radius: float = 0.
     """A rectangle, its corners rounded by ``radius``."""
     path = skia.Path()
     path.addRoundRect(skia.Rect(left, top, right, bottom), radius, radius)
+    return path
+
+
+def limb(joints: Sequence[Point], radii: Sequence[float]) -> Path:
+    """A chain of bones as one rounded shape, as thick at each joint as its radius says."""
+    path = skia.Path()
+    pairs = list(zip(joints, radii, strict=True))
+    for (x, y), radius in pairs:
+        path.addCircle(x, y, radius)
+    for ((ax, ay), first), ((bx, by), second) in itertools.pairwise(pairs):
+        length = math.hypot(bx - ax, by - ay) or 1.0
+        nx, ny = (by - ay) / length, (ax - bx) / length
+        path.moveTo(ax + nx * first, ay + ny * first)
+        path.lineTo(bx + nx * second, by + ny * second)
+        path.lineTo(bx - nx * second, by - ny * second)
+        path.lineTo(ax - nx * first, ay - ny * first)
+        path.close()
+    return path
+
+
+def discs(centres: Iterable[Point], radius: float) -> Path:
+    """Many circles of one size as one path."""
+    path = skia.Path()
+    for x, y in centres:
+        path.addCircle(x, y, radius)
     return path
 
 

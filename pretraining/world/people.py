@@ -19,24 +19,37 @@ from pretraining.world.palette import (
 
 Gender: TypeAlias = Literal["woman", "man"]
 HairStyle: TypeAlias = Literal[
-    "short", "long straight", "long wavy", "curly", "bun", "ponytail", "bob", "bald", "spiky", "fringe", "braids"
-]
+    "short", "long straight", "long wavy", "curly", "bun", "ponytail", "bob", "bald", "spiky", "fringe", "braids",
+    "mohawk", "pigtails",
+]  # fmt: skip
 Glasses: TypeAlias = Literal["round", "square", "thick"]
 Beard: TypeAlias = Literal["stubble", "full", "goatee", "moustache"]
+Age: TypeAlias = Literal["young", "middle-aged", "old"]
 
 HAIR_STYLES: dict[Gender, dict[HairStyle, float]] = {
     "woman": {
-        "short": 0.08, "long straight": 0.16, "long wavy": 0.16, "curly": 0.12, "bun": 0.11,
-        "ponytail": 0.11, "bob": 0.12, "fringe": 0.08, "braids": 0.06,
+        "short": 0.06, "long straight": 0.12, "long wavy": 0.12, "curly": 0.09, "bun": 0.09,
+        "ponytail": 0.09, "bob": 0.10, "spiky": 0.03, "fringe": 0.09, "braids": 0.08, "mohawk": 0.04, "pigtails": 0.09,
     },
     "man": {
-        "short": 0.36, "curly": 0.14, "spiky": 0.16, "bald": 0.12, "long straight": 0.05,
-        "long wavy": 0.05, "bun": 0.06, "ponytail": 0.03, "bob": 0.03,
+        "short": 0.16, "long straight": 0.06, "long wavy": 0.06, "curly": 0.10, "bun": 0.06, "ponytail": 0.05,
+        "bob": 0.04, "bald": 0.12, "spiky": 0.13, "fringe": 0.04, "braids": 0.04, "mohawk": 0.11, "pigtails": 0.03,
     },
 }  # fmt: skip
 """How often each style occurs, by gender."""
 
-_HAIR_COLOUR_SHARES = (0.24, 0.28, 0.18, 0.13, 0.08, 0.045, 0.045)
+AGES: dict[Age, float] = {"young": 0.5, "middle-aged": 0.28, "old": 0.22}
+"""How often each age occurs."""
+
+_HAIR_COLOUR_SHARES = (0.19, 0.19, 0.16, 0.14, 0.06, 0.13, 0.13)
+"""In the order of ``HAIR_COLOURS``, before age."""
+_TURNED_GRAY: dict[Age, float] = {"young": 0.0, "middle-aged": 0.0, "old": 0.6}
+"""How often hair of any other colour is gray by that age."""
+_GLASSES_SHARE = 0.4
+_STREAK_SHARE = 0.2
+_STREAK_COLOURS: tuple[Rgb, ...] = (
+    (250, 248, 244), (40, 200, 190), (150, 84, 214), (110, 206, 84), (248, 138, 40), (250, 222, 80), (228, 52, 76),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,16 @@ class Person:
     glasses_colour: Rgb
     beard: Beard | None
     earrings: Rgb | None
+    age: Age
+    """Seen in wrinkles, lips and lids, and often in gray hair."""
+    streak: Rgb | None
+    """A lock of another colour in the hair; no caption names it."""
+    birthmark: tuple[float, float] | None
+    """Centre of a large patch on the face, darker on light skin and lighter on dark skin; no caption names it."""
+    scar: float
+    """Through one brow: 0 none, -1 left, 1 right in the picture; no caption names it."""
+    other_eye: Rgb | None
+    """Colour of the eye on the picture's right where it differs from ``eye_colour``; no caption names it."""
 
 
 def sample_person(rng: np.random.Generator) -> Person:
@@ -114,8 +137,11 @@ def sample_person(rng: np.random.Generator) -> Person:
     woman = gender == "woman"
     styles = HAIR_STYLES[gender]
     style = list(styles)[rng.choice(len(styles), p=list(styles.values()))]
-    hair_name = list(HAIR_COLOURS)[rng.choice(len(HAIR_COLOURS), p=_HAIR_COLOUR_SHARES)]
+    age = list(AGES)[rng.choice(len(AGES), p=list(AGES.values()))]
+    hair_name = _hair_name(rng, age)
+    hair_colour = jitter(rng, HAIR_COLOURS[hair_name], 12)
     glasses_name = _pick(rng, FRAME_COLOURS)
+    eye_name = _pick(rng, EYE_COLOURS)
     skin = jitter(rng, ramp(SKIN_TONES, float(rng.beta(1.1, 1.5))), 4)
     return Person(
         gender=gender,
@@ -127,11 +153,11 @@ def sample_person(rng: np.random.Generator) -> Person:
         ears=_uniform(rng, 0.8, 1.25),
         hair_style=style,
         hair_name=hair_name,
-        hair_colour=jitter(rng, HAIR_COLOURS[hair_name], 12),
+        hair_colour=hair_colour,
         hair_volume=_uniform(rng, 0.85, 1.2),
         parting=_uniform(rng, -1.0, 1.0),
         hairline=_uniform(rng, 0.0, 1.0),
-        eye_colour=jitter(rng, EYE_COLOURS[_pick(rng, EYE_COLOURS)], 10),
+        eye_colour=jitter(rng, EYE_COLOURS[eye_name], 10),
         eye_size=_uniform(rng, 0.82, 1.14) + (0.08 if woman else 0.0),
         eye_distance=_uniform(rng, 0.88, 1.14),
         eye_slant=_uniform(rng, -1.0, 1.0),
@@ -146,11 +172,16 @@ def sample_person(rng: np.random.Generator) -> Person:
         blush=_uniform(rng, 0.15, 0.4) + (0.12 if woman else 0.0),
         freckles=_uniform(rng, 0.4, 0.8) if rng.random() < 0.2 else 0.0,
         mole=_mole(rng) if rng.random() < 0.25 else None,
-        glasses=(None, None, None, "round", "square", "thick")[rng.integers(6)] if rng.random() < 0.7 else None,
+        glasses=("round", "square", "thick")[rng.integers(3)] if rng.random() < _GLASSES_SHARE else None,
         glasses_name=glasses_name,
         glasses_colour=jitter(rng, FRAME_COLOURS[glasses_name], 12),
         beard=None if woman or rng.random() < 0.5 else ("stubble", "full", "goatee", "moustache")[rng.integers(4)],
         earrings=_earrings(rng, woman),
+        age=age,
+        streak=_streak(rng, hair_colour) if style != "bald" and rng.random() < _STREAK_SHARE else None,
+        birthmark=_birthmark(rng) if rng.random() < 0.15 else None,
+        scar=(1.0 if rng.random() < 0.5 else -1.0) if rng.random() < 0.15 else 0.0,
+        other_eye=_other_eye(rng, eye_name) if rng.random() < 0.08 else None,
     )
 
 
@@ -160,6 +191,30 @@ def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 def _pick(rng: np.random.Generator, names: dict[str, Rgb]) -> str:
     return list(names)[rng.integers(len(names))]
+
+
+def _hair_name(rng: np.random.Generator, age: Age) -> str:
+    """A hair colour by its share, or the gray of age."""
+    name = list(HAIR_COLOURS)[rng.choice(len(HAIR_COLOURS), p=_HAIR_COLOUR_SHARES)]
+    return "gray" if rng.random() < _TURNED_GRAY[age] else name
+
+
+def _streak(rng: np.random.Generator, hair: Rgb) -> Rgb:
+    """A colour far from the hair's own."""
+    far = [c for c in _STREAK_COLOURS if sum(abs(a - b) for a, b in zip(c, hair, strict=True)) > 190]
+    return jitter(rng, far[rng.integers(len(far))], 6)
+
+
+def _birthmark(rng: np.random.Generator) -> tuple[float, float]:
+    """A place on one cheek."""
+    side = 1.0 if rng.random() < 0.5 else -1.0
+    return side * _uniform(rng, 0.20, 0.26), _uniform(rng, 0.19, 0.27)
+
+
+def _other_eye(rng: np.random.Generator, eye_name: str) -> Rgb:
+    """Blue or green beside a brownish eye, brown beside a light one."""
+    light = eye_name in ("blue", "green", "gray")
+    return jitter(rng, EYE_COLOURS["brown" if light else ("blue", "green")[rng.integers(2)]], 8)
 
 
 def _lips(rng: np.random.Generator, skin: Rgb, woman: bool) -> Rgb:

@@ -1,10 +1,10 @@
-"""The ten scenes: each fills [-0.4, 1.4] in both directions, in units of the picture's short side, y down."""
+"""The eighteen scenes: each fills [-0.4, 1.4] in both directions, in units of the picture's short side, y down."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from pretraining.world import indoors, nature, town
+from pretraining.world import indoors, nature, town, venues
 from pretraining.world.pen import Pen
 from pretraining.world.shots import SCENES
 
@@ -19,6 +19,14 @@ _DRAWN: dict[str, Callable[[Pen, np.random.Generator], None]] = {
     "library": indoors.library,
     "park": town.park,
     "bedroom": indoors.bedroom,
+    "cafe": venues.cafe,
+    "gym": venues.gym,
+    "classroom": venues.classroom,
+    "concert": venues.concert,
+    "museum": venues.museum,
+    "supermarket": venues.supermarket,
+    "desert": venues.desert,
+    "harbour": venues.harbour,
 }
 
 

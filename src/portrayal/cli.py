@@ -156,7 +156,16 @@ def generate(
     ] = None,
     control: Annotated[
         Path | None,
-        typer.Option("--control", help="Picture whose outline to keep (ControlNet canny).", show_default=False),
+        typer.Option("--control", help="Picture whose outline or pose to keep (ControlNet).", show_default=False),
+    ] = None,
+    control_kind: Annotated[
+        str | None,
+        typer.Option(
+            "--control-kind",
+            metavar="KIND",
+            help="canny (the outline) or openpose (the pose).",
+            show_default="the first of control.kinds",
+        ),
     ] = None,
     settings: SetFlag = None,
     as_json: JsonFlag = False,
@@ -164,9 +173,10 @@ def generate(
     """Paint the run's scenes, or anything else with its models."""
     with outcome("generate", as_json) as result:
         opened = portrayal.Run.open(folder)
-        if prompt is None and (control or settings or count is not None or seed is not None):
+        if prompt is None and (control or control_kind or settings or count is not None or seed is not None):
             raise typer.BadParameter(
-                "--count, --seed, --control and --set go with --prompt; scenes are painted as the run's settings say."
+                "--count, --seed, --control, --control-kind and --set go with --prompt; "
+                "scenes are painted as the run's settings say."
             )
         with progress_lines() as progress:
             if prompt is None:
@@ -180,6 +190,7 @@ def generate(
                 count=count or 4,
                 seed=seed or 0,
                 control=control,
+                control_kind=control_kind,
                 overrides=settings or (),
                 progress=progress,
             )
@@ -188,7 +199,7 @@ def generate(
 
 @app.command()
 def evaluate(folder: RunFolder, as_json: JsonFlag = False) -> None:
-    """Judge the models of a run; paint along an outline with the full UNet and the best LoRA, and judge that too."""
+    """Judge the models of a run; paint to outlines and poses with the full UNet and the best LoRA; judge those too."""
     with outcome("evaluate", as_json) as result:
         opened = portrayal.Run.open(folder)
         with progress_lines() as progress:

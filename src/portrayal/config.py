@@ -6,7 +6,7 @@ The docstrings become the settings page of the docs, the JSON schema and the lab
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tomli_w
 from pydantic import (
@@ -38,6 +38,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Precision = Annotated[
     Literal["auto", "no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value == "fp32" else value)
 ]
+ControlName = Literal["canny", "openpose"]
 LearningRateSchedule = Literal[
     "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
 ]
@@ -290,16 +291,23 @@ class GenerationConfig(Section):
 
 
 class ControlConfig(Section):
-    """Pictures whose outline is given by a reference picture (ControlNet, Zhang et al. 2023, arXiv:2302.05543)."""
+    """Pictures held to a reference picture's outline or pose (ControlNet, Zhang et al. 2023, arXiv:2302.05543)."""
 
     enabled: bool = True
     """Paint them."""
 
+    kinds: tuple[ControlName, ...] = ("canny",)
+    """What they are held to: `canny` (the outline), `openpose` (the pose); each kind has its own ControlNet."""
+
     reference: Path | None = None
     """The reference picture; nothing means a picture of the class, painted by the base."""
 
-    controlnet: str = "auto"
-    """Hub id or folder of a canny ControlNet; `auto` is `pocket`'s own, or ControlNet 1.1's for any other base."""
+    ready_made: bool = False
+    """The reference that is given is a control image already: white edges, or OpenPose's skeleton, on black."""
+
+    controlnet: str | dict[str, str] = "auto"
+    """Hub id or folder of the ControlNet, or a table with one for each kind. `auto` is `pocket`'s own, or
+    ControlNet 1.1's for any other base."""
 
     prompt: str = "a photo of {subject}"
     """Prompt of these pictures."""
@@ -308,13 +316,38 @@ class ControlConfig(Section):
     """Pictures by each model."""
 
     controlnet_conditioning_scale: NonNegativeFloat = 1.0
-    """Strength of the outline."""
+    """Strength of the control image."""
 
     low_threshold: int = Field(100, ge=0, le=255)
     """Canny's lower threshold."""
 
     high_threshold: int = Field(200, ge=0, le=255)
     """Canny's upper threshold."""
+
+    @model_validator(mode="after")
+    def _kinds_fit_the_rest(self) -> ControlConfig:
+        names = [*self.controlnet] if isinstance(self.controlnet, dict) else []
+        unknown = [name for name in names if name not in get_args(ControlName)]
+        if unknown:
+            raise ValueError(f"controlnet: no kind {unknown[0]!r}; there are {', '.join(get_args(ControlName))}")
+        if not self.kinds:
+            raise ValueError("kinds: name at least one, or turn control off with enabled=false")
+        if len(set(self.kinds)) != len(self.kinds):
+            raise ValueError("kinds: each kind may stand here once")
+        if len(self.kinds) > 1 and isinstance(self.controlnet, str) and self.controlnet != "auto":
+            raise ValueError('controlnet: with several kinds, give one for each, such as {canny = "auto"}')
+        if self.ready_made and len(self.kinds) > 1:
+            raise ValueError("ready_made: a control image is of one kind; give that one in kinds")
+        return self
+
+    @property
+    def reference_is_control_image(self) -> bool:
+        """Whether a ready-made control image was given."""
+        return self.ready_made and self.reference is not None
+
+    def controlnet_of(self, kind: str) -> str:
+        """Hub id, folder or `auto`: the ControlNet of a kind."""
+        return self.controlnet if isinstance(self.controlnet, str) else self.controlnet.get(kind, "auto")
 
 
 class EvaluationConfig(Section):

@@ -81,13 +81,14 @@ def settle(config: Config, source: BaseSource | None = None) -> Plan:
 
     Raises:
         UsageError: If a prompt is too long for the base or a target module matches nothing.
-        WeightsError: If the base cannot be had.
+        WeightsError: If the base cannot be had, or has no pose reader and needs one.
     """
     from portrayal.models.base import choose_device, resolve_precision
 
     source = source or find_base(config.base)
     device = choose_device()
     check_trackers(config)
+    check_control(config, source)
     precision = resolve_precision(config.training.mixed_precision, device)
     if precision == "fp16" and device.type != "cuda":
         raise UsageError(
@@ -119,6 +120,21 @@ def check_trackers(config: Config) -> None:
             raise MachineError(
                 f"training.trackers: {tracker} is not installed.", f"pip install {tracker}, or leave the tracker out."
             )
+
+
+def check_control(config: Config, source: BaseSource) -> None:
+    """Refuse a kind of control image that would have to be read from a picture and cannot be, before hours of training.
+
+    Raises:
+        WeightsError: If poses are asked for and the base has no pose reader.
+    """
+    from portrayal.evaluation.control import CONTROL_KINDS
+    from portrayal.models.pose import check_pose_reader
+
+    control = config.control
+    reads_pose = any(CONTROL_KINDS[kind].reads_pose for kind in control.kinds)
+    if control.enabled and reads_pose and not control.reference_is_control_image:
+        check_pose_reader(source)
 
 
 def native_resolution(source: BaseSource) -> int:

@@ -101,8 +101,8 @@ class ProgressLines:
 def title_of(stage: str) -> str:
     """What a person calls a stage."""
     kind, _, model = stage.partition(".")
-    verbs = {"train": "train", "generate": "paint scenes", "control": "paint outlines", "paint": "paint"}
-    return TITLES.get(stage, f"{verbs.get(kind, kind)} {model}".strip())
+    verbs = {"train": "train", "generate": "paint scenes", "paint": "paint"}
+    return TITLES.get(stage, f"{verbs.get(kind, kind)} {model.replace('.', ' ')}".strip())
 
 
 def print_scores(scores: dict[str, Any], paths: dict[str, str]) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from portrayal.config import Config
 from portrayal.run import Progress, Run
+from portrayal.stages.control import generate_controlled
 from portrayal.stages.evaluate import measure
-from portrayal.stages.generate import generate, generate_controlled
+from portrayal.stages.generate import generate
 from portrayal.stages.prepare import prepare
 from portrayal.stages.report import write_report
 from portrayal.stages.shared import silent
@@ -39,7 +40,7 @@ def portray(
 
 
 def evaluate(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
-    """Judge every painted model; then paint along an outline with the full UNet and the best LoRA, and judge that too.
+    """Judge every painted model; then paint to control images with the full UNet and the best LoRA, and judge that too.
 
     Args:
         run: A run with pictures of its scenes.

@@ -271,3 +271,20 @@ def test_intervals_refuse_what_is_not_a_list_of_numbers(values: list[float]) -> 
 def test_clusters_must_match_values() -> None:
     with pytest.raises(ValueError, match="clusters"):
         metrics.clustered_bootstrap([1.0, 2.0], [1], seed=0)
+
+
+def test_pck_counts_joints_within_a_tenth_of_the_figure() -> None:
+    wanted = np.array([[0, 0, 1], [0, 1, 1], [0.5, 0.5, 1], [9, 9, 0]], float)
+    assert metrics.pck(wanted, wanted) == 1
+    assert metrics.pck(wanted + np.array([0.09, 0, 0]), wanted) == 1
+    assert metrics.pck(wanted + np.array([0.11, 0, 0]), wanted) == 0
+    hidden = wanted * [1, 1, 0]
+    hidden[0, 2] = 1
+    assert metrics.pck(hidden, wanted) == pytest.approx(1 / 3)
+
+
+def test_pck_without_a_joint_to_look_for_is_refused() -> None:
+    with pytest.raises(ValueError, match="a joint to look for"):
+        metrics.pck(np.ones((17, 3)), np.zeros((17, 3)))
+    with pytest.raises(ValueError, match="equal shapes"):
+        metrics.pck(np.ones((16, 3)), np.ones((17, 3)))

@@ -22,6 +22,8 @@ from portrayal.models.control import find_controlnet, load_controlnet
 WOMAN = "a photo of a woman in the forest"
 FAST = GenerationConfig(num_inference_steps=2, guidance_scale=5.0, batch_size=2)
 
+CANNY = {"embedded": "controlnet_canny", "hub_id": "lllyasviel/control_v11p_sd15_canny"}
+
 
 def ignore(done: int, total: int) -> None:
     """Progress nobody watches."""
@@ -129,7 +131,7 @@ def test_a_control_image_is_kept_to(pocket) -> None:
     settings = GenerationConfig(num_inference_steps=8, guidance_scale=5.0, batch_size=4)
     reference = next(Generator(pocket, settings).paint(["a photo of a woman on the street"], [5]))
     edges = canny(reference)
-    control = Control(load_controlnet(find_controlnet("auto", pocket.source), pocket), edges)
+    control = Control(load_controlnet(find_controlnet("auto", pocket.source, **CANNY), pocket), edges)
 
     def agreement(kept: Control | None) -> float:
         images = Generator(pocket, settings, kept).paint(["a photo of a woman"] * 2, [1, 2])
@@ -141,7 +143,7 @@ def test_a_control_image_is_kept_to(pocket) -> None:
 
 def test_an_unknown_controlnet_is_refused(pocket) -> None:
     with pytest.raises(WeightsError, match="no ControlNet 'cany'"):
-        find_controlnet("cany", pocket.source)
+        find_controlnet("cany", pocket.source, **CANNY)
 
 
 def test_a_controlnet_of_another_base_is_refused(pocket, tmp_path: Path) -> None:
@@ -150,7 +152,7 @@ def test_a_controlnet_of_another_base_is_refused(pocket, tmp_path: Path) -> None
     small = {"block_out_channels": (32, 32), "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D")}
     ControlNetModel(**small, cross_attention_dim=16, attention_head_dim=2).save_pretrained(tmp_path)
     with pytest.raises(WeightsError, match="made for another base"):
-        load_controlnet(find_controlnet(str(tmp_path), pocket.source), pocket)
+        load_controlnet(find_controlnet(str(tmp_path), pocket.source, **CANNY), pocket)
 
 
 def test_a_damaged_controlnet_is_said(pocket, tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from transformers import CLIPModel, CLIPTextModel
 
 from pretraining import architecture
 from pretraining.architecture import Vocabulary, build_clip, build_scheduler, build_unet
+from pretraining.dataset import CONTROLS
 from pretraining.export import MAX_TOTAL_BYTES, Pocket, export
+from pretraining.pose import build_pose_reader
 from pretraining.tokenizer import encode_prompts, learn_tokenizer, vocabulary_of
 
 BIGGEST_FILE = 16 * 2**20
@@ -22,14 +24,16 @@ BIGGEST_FILE = 16 * 2**20
 def pocket() -> Pocket:
     torch.manual_seed(0)
     tokenizer = learn_tokenizer(["a photo of a person"])
-    unet = build_unet()
+    clip, unet = build_clip(vocabulary_of(tokenizer)), build_unet()
     return Pocket(
         tokenizer,
         architecture.build_vae(),
-        build_clip(vocabulary_of(tokenizer)),
+        clip,
+        clip.text_model,
         architecture.build_identity(),
+        build_pose_reader(),
         unet,
-        architecture.build_controlnet(unet),
+        {kind: architecture.build_controlnet(unet) for kind in CONTROLS},
     )
 
 
@@ -46,8 +50,22 @@ def half_bytes(model: nn.Module) -> int:
 
 def test_parts_fit_the_budget_with_a_full_vocabulary(pocket: Pocket) -> None:
     clip = build_clip(Vocabulary())
-    parts = (pocket.vae, pocket.unet, pocket.controlnet, pocket.identity, clip, clip.text_model)
+    parts = (pocket.vae, pocket.unet, *pocket.controlnets.values(), pocket.identity, pocket.pose, clip, clip.text_model)
     assert sum(map(half_bytes, parts)) < MAX_TOTAL_BYTES
+
+
+def test_a_controlnet_starts_from_the_unets_convolutions_and_changes_nothing(pocket: Pocket) -> None:
+    controlnet = pocket.controlnets["canny"]
+    first = pocket.unet.down_blocks[0].resnets[0].conv1.weight
+    assert torch.equal(controlnet.down_blocks[0].resnets[0].conv1.weight, first)
+    latents, prompts = torch.randn(1, architecture.LATENT_CHANNELS, 16, 16), torch.randn(1, 77, 128)
+    down, middle = controlnet(latents, 5, prompts, controlnet_cond=torch.rand(1, 3, 128, 128), return_dict=False)
+    assert not any(residual.any() for residual in (*down, middle))
+    with torch.no_grad():
+        painted = pocket.unet(
+            latents, 5, prompts, down_block_additional_residuals=down, mid_block_additional_residual=middle
+        )
+        assert torch.equal(painted.sample, pocket.unet(latents, 5, prompts).sample)
 
 
 def test_no_file_is_too_big_for_a_repository(folder: Path) -> None:
@@ -68,7 +86,7 @@ def test_folder_paints(folder: Path) -> None:
     assert image.size == (architecture.PICTURE_SIZE, architecture.PICTURE_SIZE)
 
 
-def test_text_encoder_is_clips_text_half(folder: Path, pocket: Pocket) -> None:
+def test_an_exported_text_encoder_gives_what_was_trained(folder: Path, pocket: Pocket) -> None:
     """transformers renamed the weights of CLIPTextModel; a silent mismatch would load random ones."""
     ids = torch.tensor(encode_prompts(pocket.tokenizer, ["a photo", "a photo of a person"]))
     alone = CLIPTextModel.from_pretrained(folder / "text_encoder")(ids)

@@ -120,7 +120,14 @@ def scores_of(models: list[str], heldout: list[str], control: bool) -> dict[str,
         },
         "models": [model_row(name, chance) for name in models],
         "control": [
-            {"model": name, "edge_f1": {"mean": 0.78}, "edge_f1_without": {"mean": 0.1}, "identity": around(0.74, 0.04)}
+            {
+                "kind": kind,
+                "model": name,
+                key: {"mean": mean},
+                f"{key}_without": {"mean": 0.1},
+                "identity": around(0.74, 0.04),
+            }
+            for kind, key, mean in (("canny", "edge_f1", 0.78), ("openpose", "pck", 0.88))
             for name in ("unet", best)
             if control and name in models
         ],
@@ -239,11 +246,16 @@ def write_run(
 def write_control(folder: Path, models: list[str], paint: Painter) -> None:
     reference = paint("reference", "street", 0)
     save(reference, folder / "reference.png")
-    save(reference.convert("L").point(lambda value: 255 * (value % 40 < 6)).convert("RGB"), folder / "edges.png")
+    outline = reference.convert("L").point(lambda value: 255 * (value % 40 < 6)).convert("RGB")
+    prompt = "a photo of sks woman"
+    for kind in ("canny", "openpose"):
+        save(outline, folder / kind / "control.png")
+        for name in models:
+            for seed in range(4):
+                save(paint(f"{name}-{kind}", "street", seed), folder / kind / name / f"{seed}.png", prompt=prompt)
     for name in models:
         for seed in range(4):
-            save(paint(f"{name}-control", "street", seed), folder / name / f"{seed}.png", prompt="a photo of sks woman")
-            save(paint(name, "office", seed), folder / name / "without" / f"{seed}.png", prompt="a photo of sks woman")
+            save(paint(name, "office", seed), folder / "without" / name / f"{seed}.png", prompt=prompt)
 
 
 def change(path: Path, alter: Callable[[dict[str, Any]], None]) -> None:

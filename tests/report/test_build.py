@@ -72,9 +72,9 @@ def test_a_full_run_shows_every_part(full: tuple[str, str], full_run: Path) -> N
     html, markdown = full
     page = Page(html)
     assert page.tags["svg"] == 4
-    # 7 in the opening strip, 14 photos, 5 scenes x 3 side by side, 5 x 5 x 2 in the grid, 2 given and
-    # 2 models x 4 seeds with and without the outline; the last is the lightbox's
-    assert page.tags["img"] == 7 + 14 + 15 + 50 + 2 + 16 + 1
+    # 7 in the opening strip, 14 photos, 5 scenes x 3 side by side, 5 x 5 x 2 in the grid, for outline and
+    # pose 2 given and 2 models x 4 seeds with and without it; the last is the lightbox's
+    assert page.tags["img"] == 7 + 14 + 15 + 50 + 2 * (2 + 16) + 1
     for words in (
         "Use the full UNet",
         "LoRA 128",
@@ -82,7 +82,9 @@ def test_a_full_run_shows_every_part(full: tuple[str, str], full_run: Path) -> N
         "held out",
         "A stranger",
         "do not rank",
-        "Held to an",
+        "Held to an outline or a pose",
+        "edges kept 0.78, without 0.10",
+        "joints in place 0.88, without 0.10",
     ):
         assert words in html, words
     for words in ("Use the full UNet", "LoRA 128", "**recommended**", "Held out of training", "do not rank"):
@@ -152,7 +154,7 @@ def test_without_an_identity_scorer(make_run: MakeRun, alter: Alter) -> None:
         scores["levels"] |= {"identity_real": None, "identity_stranger": None}
         for row in scores["models"]:
             row |= {"identity": None, "identity_normalised": None, "prompt": None}
-        scores["control"] = [{"model": row["model"], "edge_f1": None, "identity": None} for row in scores["control"]]
+        scores["control"] = [row | {"edge_f1": None, "identity": None} for row in scores["control"]]
         scores["verdict"] |= {"winner": None, "tied": [], "comparisons": []}
 
     alter(folder / "scores.json", forget)

@@ -35,12 +35,16 @@ class ControlEvidence:
     """Pictures of one model under a ControlNet, one per seed; the arrays "without" are the same seeds without it."""
 
     name: str
-    edge_f1: Floats
-    """From ``metrics.edge_f1``, 0 to 1, shape ``(K,)``."""
+    agreement: Floats | None
+    """How well they keep to the control image, 0 to 1, shape ``(K,)``."""
 
-    edge_f1_without: Floats | None = None
+    agreement_without: Floats | None = None
     identity: Floats | None = None
     identity_without: Floats | None = None
+    kind: str = "canny"
+    measure: str = "edge_f1"
+    finding: str = "the edges of {model}'s pictures agree with the control image at F1"
+    """What is said before the agreement."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +76,7 @@ def sentence_of(setting: Setting) -> str:
 
 
 def conclusions_of(setting: Setting, control: Sequence[ControlEvidence]) -> tuple[str, ...]:
-    """Four to seven findings: identity, ranks, full UNet, prompt, brightness, control, held-out loss."""
+    """Four to eight findings: identity, ranks, full UNet, prompt, brightness, control, held-out loss."""
     choice = setting.choice
     model = choice.recommended
     if model is None:
@@ -83,8 +87,9 @@ def conclusions_of(setting: Setting, control: Sequence[ControlEvidence]) -> tupl
     if choice.unet is not None and choice.best_lora is not None:
         findings.append(_sides(setting, choice.unet, choice.best_lora))
     findings += [_prompt(setting, model), _brightness(setting)]
-    if control:
-        findings.append(_control(setting, next((c for c in control if c.name == model.name), control[0])))
+    for kind in dict.fromkeys(found.kind for found in control):
+        of_kind = [found for found in control if found.kind == kind]
+        findings += _control(setting, next((c for c in of_kind if c.name == model.name), of_kind[0]))
     findings.append(_loss(setting, model))
     return tuple(findings)
 
@@ -256,18 +261,20 @@ def _lighter(difference: Interval, than: str) -> str:
     return f"too close to call against {than}, L* {size}"
 
 
-def _control(setting: Setting, control: ControlEvidence) -> str:
+def _control(setting: Setting, control: ControlEvidence) -> list[str]:
+    if control.agreement is None:
+        return []
     known = [m for m in (*setting.choice.loras, setting.choice.unet, setting.choice.base) if m is not None]
     title = next((model.title for model in known if model.name == control.name), control.name)
-    agreement = bootstrap_mean(control.edge_f1, seed=setting.seed)
-    words = f"With ControlNet, the edges of {title}'s pictures agree with the control image at F1 {_level(agreement)}"
-    if control.edge_f1_without is not None:
-        gain = bootstrap_mean(control.edge_f1 - control.edge_f1_without, seed=setting.seed)
+    agreement = bootstrap_mean(control.agreement, seed=setting.seed)
+    words = f"With ControlNet, {control.finding.format(model=title)} {_level(agreement)}"
+    if control.agreement_without is not None:
+        gain = bootstrap_mean(control.agreement - control.agreement_without, seed=setting.seed)
         words += f", {_shown(gain, 2)} to the same seeds without it{_unsure(gain)}"
     if control.identity is not None and control.identity_without is not None:
         change = bootstrap_mean(control.identity - control.identity_without, seed=setting.seed)
         words += f"; identity changes by {_shown(change, 3)}{_unsure(change)}"
-    return f"{words}."
+    return [f"{words}."]
 
 
 def _loss(setting: Setting, model: ModelEvidence) -> str:

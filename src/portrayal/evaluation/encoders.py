@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from portrayal.errors import WeightsError
+from portrayal.models.pose import PoseReader, load_pose_reader
 from portrayal.models.source import BaseSource, fetch
 from portrayal.pocket import WEIGHTS
 
@@ -21,6 +22,7 @@ DINO = "facebook/dinov2-base"
 CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"  # SD 1.5 conditions on another CLIP, so it does not mark its own work
 ENCODER_FILES = ("*.json", "merges.txt", "vocab.*", "model.safetensors")
 BATCH = 16
+T = TypeVar("T")
 
 Embed = Callable[[Sequence[Any]], NDArray[np.float32]]
 
@@ -46,13 +48,16 @@ class Encoders:
     identity: Scorer | None
     prompt: Scorer | None
     notes: tuple[str, ...] = field(default=())
+    pose: PoseReader | None = None
 
 
 def load_encoders(source: BaseSource, device: torch.device) -> Encoders:
     """The scorers that fit a base: its own for `pocket`, DINOv2 and a CLIP that is not the base's for real photos."""
-    if source.kind == "pocket":
-        return Encoders(pocket_identity(device), clip_scorer(WEIGHTS / "clip", "pocket's CLIP", "Apache-2.0", device))
     notes: list[str] = []
+    if source.kind == "pocket":
+        pose = attempt(lambda: load_pose_reader(source, device), "poses", notes)
+        clip = clip_scorer(WEIGHTS / "clip", "pocket's CLIP", "Apache-2.0", device)
+        return Encoders(pocket_identity(device), clip, tuple(notes), pose)
     identity = attempt(lambda: dino_scorer(fetch(DINO, None, ENCODER_FILES), device), "identity", notes)
     prompt = attempt(
         lambda: clip_scorer(fetch(CLIP, None, ENCODER_FILES), CLIP, "MIT", device), "prompt fidelity", notes
@@ -60,7 +65,7 @@ def load_encoders(source: BaseSource, device: torch.device) -> Encoders:
     return Encoders(identity, prompt, tuple(notes))
 
 
-def attempt(load: Callable[[], Scorer], what: str, notes: list[str]) -> Scorer | None:
+def attempt(load: Callable[[], T], what: str, notes: list[str]) -> T | None:
     """A scorer, or nothing and a note when its weights cannot be had."""
     try:
         return load()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -14,10 +14,10 @@ from PIL import Image
 from portrayal.config import Config
 from portrayal.evaluation.colour import Colour, colour_statistics
 from portrayal.evaluation.comparisons import grid_estimate
+from portrayal.evaluation.control import CONTROL_KINDS
 from portrayal.evaluation.encoders import Encoders
 from portrayal.evaluation.intervals import Interval, bootstrap_mean
 from portrayal.evaluation.metrics import (
-    edge_f1,
     heldout_gain,
     log_ratio,
     normalised,
@@ -52,9 +52,11 @@ class PaintedModel:
 
 @dataclass(frozen=True)
 class ControlledPictures:
-    """Pictures of one model under a ControlNet, and of the same prompts and seeds without it."""
+    """Pictures of one model held to a control image, and of the same prompts and seeds without it."""
 
+    kind: str
     name: str
+    image: Image.Image
     pictures: list[Image.Image]
     without: list[Image.Image]
 
@@ -70,8 +72,7 @@ class Evidence:
         heldout: Held-out photos by id.
         training: Training photos.
         strangers: Other people of the class.
-        control_image: Edges that the controlled pictures were to keep to.
-        controlled: The controlled pictures.
+        controlled: Pictures held to control images.
     """
 
     config: Config
@@ -80,7 +81,6 @@ class Evidence:
     heldout: Mapping[str, Image.Image]
     training: Sequence[Image.Image]
     strangers: Sequence[Image.Image]
-    control_image: Image.Image | None = None
     controlled: Sequence[ControlledPictures] = ()
 
 
@@ -140,20 +140,11 @@ class Judge:
         )
 
     def control(self, made: ControlledPictures) -> ControlEvidence:
-        """How well the pictures of one model keep to the outline, and what that costs in likeness."""
-        assert self.evidence.control_image is not None
-        edges = np.asarray(self.evidence.control_image.convert("L"))
-        settings = self.evidence.config.control
+        """How well the pictures of one model keep to a control image, and what that costs in likeness."""
+        kind, settings = CONTROL_KINDS[made.kind], self.evidence.config.control
 
-        def agreement(pictures: Sequence[Image.Image]) -> Floats:
-            """F1 of each picture's edges against the control image."""
-            import cv2
-
-            found = [
-                cv2.Canny(np.asarray(picture.convert("L")), settings.low_threshold, settings.high_threshold)
-                for picture in pictures
-            ]
-            return np.array([edge_f1(result, edges) for result in found])
+        def agreement(pictures: Sequence[Image.Image]) -> Floats | None:
+            return kind.agreement(pictures, made.image, settings, self.encoders.pose)
 
         return ControlEvidence(
             made.name,
@@ -161,6 +152,9 @@ class Judge:
             agreement(made.without),
             self.identity(made.pictures),
             self.identity(made.without),
+            kind=made.kind,
+            measure=kind.measure,
+            finding=kind.finding,
         )
 
 
@@ -251,13 +245,18 @@ def timestep_bins(log_ratios: Floats, bins: int = 10, num_train_timesteps: int =
 
 
 def control_json(found: ControlEvidence, seed: int) -> dict[str, Any]:
-    """One model's row under a ControlNet."""
-    values = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "name"}
+    """One model's row under a ControlNet of one kind."""
+    values = {
+        found.measure: found.agreement,
+        f"{found.measure}_without": found.agreement_without,
+        "identity": found.identity,
+        "identity_without": found.identity_without,
+    }
     rows = {
         name: None if array is None else interval_json(bootstrap_mean(array, seed=seed))
         for name, array in values.items()
     }
-    return {"model": found.name, **rows}
+    return {"kind": found.kind, "model": found.name, **rows}
 
 
 def columns(rows: Sequence[Colour]) -> dict[str, Floats]:

@@ -34,6 +34,7 @@ __all__ = [
     "heldout_gain",
     "log_ratio",
     "normalised",
+    "pck",
     "prompt_fidelity",
     "real_fidelity",
     "subject_fidelity",
@@ -148,6 +149,33 @@ def edge_f1(result_edges: NDArray[Any], control_edges: NDArray[Any], tolerance: 
     precision = _share_near(result, control, tolerance)
     recall = _share_near(control, result, tolerance)
     return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
+
+
+def pck(found: NDArray[Any], wanted: NDArray[Any], fraction: float = 0.1, seen: float = 0.3) -> float:
+    """Share of the wanted joints that a picture has in their place: the percentage of correct keypoints.
+
+    Yang & Ramanan 2013, doi:10.1109/TPAMI.2012.261: a joint is right within a fraction of the longer side of the
+    box around the wanted joints. A joint that is not seen in the picture is wrong.
+
+    Args:
+        found: Joints of the picture, shape ``(J, 3)``: x, y in any unit, confidence.
+        wanted: Joints of the control image, same shape and unit.
+        fraction: Greatest distance, as a fraction of the box.
+        seen: Confidence from which a joint counts.
+
+    Returns:
+        A share in [0, 1].
+
+    Raises:
+        ValueError: If the shapes differ, or no joint is wanted.
+    """
+    result, control = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    asked = control[:, 2] >= seen
+    if result.shape != control.shape or not asked.any():
+        raise ValueError(f"expected equal shapes (J, 3) and a joint to look for: {result.shape}, {control.shape}")
+    reach = fraction * np.ptp(control[asked, :2], axis=0).max()
+    distance = np.hypot(*(result - control)[asked, :2].T)
+    return float(((distance <= reach) & (result[asked, 2] >= seen)).mean())
 
 
 def log_ratio(model_losses: ArrayLike, base_losses: ArrayLike) -> Floats:

@@ -16,11 +16,12 @@ from portrayal.models.base import BaseModel, check_prompts, pipeline_of
 
 @dataclass(frozen=True)
 class Control:
-    """A ControlNet, its control image and its strength (`controlnet_conditioning_scale`)."""
+    """A ControlNet, its control image, its strength (`controlnet_conditioning_scale`) and its kind."""
 
     controlnet: Any
     image: Image.Image
     scale: float = 1.0
+    kind: str = "canny"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Generator:
     Attributes:
         base: The base, tuned or not.
         settings: Steps, guidance, batch size, negative prompt.
-        control: Outline to keep to, or nothing.
+        control: What to keep to, or nothing.
         resolution: Side of the pictures in pixels; nothing means the base's own.
     """
 

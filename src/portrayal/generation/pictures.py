@@ -1,4 +1,4 @@
-"""The pictures of a run: scenes by every model at the same seeds, and pictures whose outline is given."""
+"""The pictures of a run: scenes by every model at the same seeds, and pictures held to a control image."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def with_settings(image: Image.Image, picture: Picture, generator: Generator, mo
         "Model": f"{generator.base.source.name} {model}",
     }
     if generator.control is not None:
-        fields["ControlNet 0"] = f"Module: canny, Weight: {generator.control.scale}"
+        fields["ControlNet 0"] = f"Module: {generator.control.kind}, Weight: {generator.control.scale}"
     own = {
         "prompt": picture.prompt,
         "negative_prompt": settings.negative_prompt,
@@ -80,6 +80,7 @@ def with_settings(image: Image.Image, picture: Picture, generator: Generator, mo
         "base": generator.base.source.name,
         "num_inference_steps": settings.num_inference_steps,
         "guidance_scale": settings.guidance_scale,
+        "control": generator.control.kind if generator.control else None,
         "controlnet_conditioning_scale": generator.control.scale if generator.control else None,
     }
     parameters = a1111_parameters(picture.prompt, settings.negative_prompt, fields)

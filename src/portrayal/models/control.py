@@ -8,20 +8,27 @@ from typing import Any
 from portrayal.errors import WeightsError
 from portrayal.models.base import BaseModel
 from portrayal.models.source import HUB_ID, BaseSource, fetch
-from portrayal.pocket import WEIGHTS
+from portrayal.pocket import embedded_folder
 
-SD15_CANNY = "lllyasviel/control_v11p_sd15_canny"
 CONTROLNET_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
-def find_controlnet(name: str, source: BaseSource) -> Path:
-    """Folder of a ControlNet; `auto` is the embedded one for `pocket`, ControlNet 1.1's canny for any other base.
+def find_controlnet(name: str, source: BaseSource, *, embedded: str, hub_id: str) -> Path:
+    """Folder of a ControlNet.
+
+    Args:
+        name: Hub id, folder, or `auto`.
+        source: The base.
+        embedded: What `auto` is for `pocket`: a folder among its weights.
+        hub_id: What `auto` is for any other base.
 
     Raises:
         WeightsError: If there is none of that name, or it cannot be reached.
     """
+    if name == "auto" and source.kind != "pocket":
+        return fetch(hub_id, None, CONTROLNET_FILES)
     if name == "auto":
-        return WEIGHTS / "controlnet_canny" if source.kind == "pocket" else fetch(SD15_CANNY, None, CONTROLNET_FILES)
+        return embedded_folder(embedded)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder

@@ -2,6 +2,20 @@
 
 from pathlib import Path
 
+from portrayal.errors import WeightsError
+
 WEIGHTS = Path(__file__).parent / "weights"
-"""A diffusers folder (`vae`, `text_encoder`, `tokenizer`, `unet`, `scheduler`) with `controlnet_canny`, `clip` and
-`identity` beside them; how it was made stands in its `README.md`."""
+"""A diffusers folder (`vae`, `text_encoder`, `tokenizer`, `unet`, `scheduler`) with `controlnet_canny`,
+`controlnet_openpose`, `clip`, `identity` and `pose` beside them; how it was made stands in its `README.md`."""
+
+
+def embedded_folder(name: str) -> Path:
+    """A folder among the weights.
+
+    Raises:
+        WeightsError: If this installation lacks it.
+    """
+    folder = WEIGHTS / name
+    if not (folder / "config.json").is_file():
+        raise WeightsError(f"The embedded {name} is missing from {WEIGHTS}.", "Install portrayal again.")
+    return folder

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from portrayal.report.palette import Colour
 from portrayal.report.pictures import LARGE, Picture, Pictures, settings_of
-from portrayal.report.record import Model, Photo, Record
+from portrayal.report.record import Control, Model, Photo, Record
 from portrayal.report.scores import ControlScores, Json, table, text
 from portrayal.report.wording import plain, words
 
@@ -45,8 +45,37 @@ class SceneView:
 
 
 @dataclass(frozen=True)
+class ControlWords:
+    """What the report says of one kind of control."""
+
+    title: str
+    image: str
+    sentence: str
+    kept: str
+    measure: str
+
+
+CONTROL_WORDS = {
+    "canny": ControlWords(
+        "The outline (canny)",
+        "outline",
+        "A ControlNet was shown the edges of a reference picture and made the models paint along them.",
+        "edges kept",
+        "Edge F1: 1 where the picture’s edges are the outline’s, 0 where none are",
+    ),
+    "openpose": ControlWords(
+        "The pose (openpose)",
+        "pose",
+        "A ControlNet was shown the skeleton of a reference picture and made the models paint the person in that pose.",
+        "joints in place",
+        "PCK@0.1: the share of joints within a tenth of the figure’s size of where they were asked for",
+    ),
+}
+
+
+@dataclass(frozen=True)
 class ControlRow:
-    """What one model painted to the outline and, at the same seeds, without it."""
+    """What one model painted to the control image and, at the same seeds, without it."""
 
     label: str
     colour: str
@@ -59,6 +88,7 @@ class ControlRow:
 class ControlView:
     """What a ControlNet was given, and what each model made of it."""
 
+    words: ControlWords
     given: tuple[Shown, ...]
     prompt: str
     note: str
@@ -126,36 +156,39 @@ def scene_view(record: Record, scene: str, palette: Palette, pictures: Pictures)
     )
 
 
-def control_view(record: Record, palette: Palette, pictures: Pictures) -> ControlView | None:
-    """The reference, its outline and the pictures painted to it; nothing if there are none."""
-    control = record.control
-    if not control.pictures:
-        return None
-    given = (
-        Shown(pictures.add(control.reference, "control-reference", "The reference picture", LARGE), "Reference"),
-        Shown(pictures.add(control.edges, "control-edges", "The edges of the reference picture", LARGE), "Its outline"),
-    )
+def control_views(record: Record, palette: Palette, pictures: Pictures) -> Iterable[ControlView]:
+    """For each kind of control the reference, the control image and the pictures painted to it."""
     order = {model.name: place for place, model in enumerate(record.models)}
-    names = sorted(control.pictures, key=lambda name: (order.get(name, len(order)), name))
-    settings = settings_of(next(iter(control.pictures[names[0]].values())))
-    rows = tuple(_control_row(record, name, palette, pictures) for name in names)
-    return ControlView(given, text(settings.get("prompt")), _note(settings), rows)
+    known = [kind for kind in CONTROL_WORDS if any(control.kind == kind for control in record.controls)]
+    for kind in known:
+        control = next(control for control in record.controls if control.kind == kind)
+        words = CONTROL_WORDS[kind]
+        image = pictures.add(control.image, f"control-{kind}", f"The {words.image} of the reference picture", LARGE)
+        given = (
+            Shown(pictures.add(control.reference, "control-reference", "The reference picture", LARGE), "Reference"),
+            Shown(image, f"Its {words.image}"),
+        )
+        names = sorted(control.pictures, key=lambda name: (order.get(name, len(order)), name))
+        settings = settings_of(next(iter(control.pictures[names[0]].values())))
+        rows = tuple(_control_row(record, control, name, palette, pictures) for name in names)
+        yield ControlView(words, given, text(settings.get("prompt")), _note(settings), rows)
 
 
-def _control_row(record: Record, name: str, palette: Palette, pictures: Pictures) -> ControlRow:
-    model = record.model(name)
+def _control_row(record: Record, control: Control, name: str, palette: Palette, pictures: Pictures) -> ControlRow:
+    model, words = record.model(name), CONTROL_WORDS[control.kind]
     label, phrase = (model.label, model.phrase) if model else (name, name)
 
     def shown(paths: dict[str, Path], stem: str, how: str) -> tuple[Shown, ...]:
         alt = f"Painted {how} by {phrase}"
         return tuple(Shown(pictures.add(path, f"{stem}-{seed}", alt), label) for seed, path in paths.items())
 
+    scores = (row for row in record.scores.control if (row.kind, row.model) == (control.kind, name))
     return ControlRow(
         label=label,
         colour=palette[name].variable if model else "",
-        scores=next((row for row in record.scores.control if row.model == name), None),
-        painted=shown(record.control.pictures[name], f"control-{name}", "to the outline"),
-        without=shown(record.control.without.get(name, {}), f"control-{name}-without", "without the outline"),
+        scores=next(scores, None),
+        painted=shown(control.pictures[name], f"control-{control.kind}-{name}", f"to the {words.image}"),
+        without=shown(control.without[name], f"control-{name}-without", f"without the {words.image}"),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,13 +78,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Control:
-    """The reference picture, its outline, and what each model painted: ``pictures[model][seed]``.
+    """One kind of control: the reference, the control image, and what each model painted: ``pictures[model][seed]``.
 
-    ``without`` holds the same seeds painted without the outline.
+    ``without`` holds the same seeds painted without a control image.
     """
 
+    kind: str
     reference: Path | None
-    edges: Path | None
+    image: Path | None
     pictures: dict[str, dict[str, Path]]
     without: dict[str, dict[str, Path]]
 
@@ -98,7 +100,7 @@ class Record:
     photos: tuple[Photo, ...]
     findings: tuple[Finding, ...]
     pictures: dict[str, dict[str, dict[str, Path]]]
-    control: Control
+    controls: tuple[Control, ...]
     provenance: Json
     config: str
 
@@ -163,7 +165,7 @@ def read_run(folder: Path) -> Record:
             for row in rows(manifest.get("findings"))
         ),
         pictures={model.name: _scenes(folder / "images" / model.name) for model in models},
-        control=_control(folder / "images" / "control"),
+        controls=tuple(_controls(folder / "images" / "control")),
         provenance=_json(folder / "run.json"),
         config=_text(folder / "config.toml"),
     )
@@ -224,14 +226,18 @@ def _seeds(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.png"), key=lambda path: _natural(path.stem))}
 
 
-def _control(folder: Path) -> Control:
-    reference, edges = folder / "reference.png", folder / "edges.png"
-    return Control(
-        reference=reference if reference.is_file() else None,
-        edges=edges if edges.is_file() else None,
-        pictures=_scenes(folder),
-        without={path.name: _seeds(path / "without") for path in _folders(folder)},
-    )
+def _controls(folder: Path) -> Iterable[Control]:
+    reference, without = folder / "reference.png", _scenes(folder / "without")
+    for kind in _folders(folder):
+        pictures, image = _scenes(kind), kind / "control.png"
+        if kind.name != "without" and pictures:
+            yield Control(
+                kind=kind.name,
+                reference=reference if reference.is_file() else None,
+                image=image if image.is_file() else None,
+                pictures=pictures,
+                without={name: without.get(name, {}) for name in pictures},
+            )
 
 
 def _folders(folder: Path) -> list[Path]:

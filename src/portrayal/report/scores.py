@@ -51,11 +51,12 @@ class ModelScores:
 
 @dataclass(frozen=True)
 class ControlScores:
-    """How well one model kept to the outline, and to the person, under a ControlNet."""
+    """How well one model kept to a control image of one kind, and to the person; nothing of it need be measured."""
 
+    kind: str
     model: str
-    edge_f1: Interval | None
-    edge_f1_without: Interval | None
+    agreement: Interval | None
+    agreement_without: Interval | None
     identity: Interval | None
     identity_without: Interval | None
 
@@ -182,8 +183,9 @@ def _timestep_bin(row: Json) -> TimestepBin | None:
 
 
 def _control(row: Json) -> ControlScores:
-    keys = ("edge_f1", "edge_f1_without", "identity", "identity_without")
-    return ControlScores(text(row["model"]), *(interval(row.get(key)) for key in keys))
+    measure = "pck" if "pck" in row else "edge_f1"
+    keys = (measure, f"{measure}_without", "identity", "identity_without")
+    return ControlScores(text(row.get("kind")) or "canny", text(row["model"]), *(interval(row.get(k)) for k in keys))
 
 
 def _verdict(content: Json) -> Verdict:

@@ -11,7 +11,7 @@ from portrayal.report.gallery import (
     PhotoView,
     SceneView,
     Shown,
-    control_view,
+    control_views,
     featured_models,
     hero,
     opening_model,
@@ -54,7 +54,7 @@ class View:
     photos: tuple[PhotoView, ...]
     featured: tuple[Model, ...]
     scenes: tuple[SceneView, ...]
-    control: ControlView | None
+    controls: tuple[ControlView, ...]
     charts: dict[str, Chart | None]
     cards: tuple[CardView, ...]
     provenance: tuple[tuple[str, str], ...]
@@ -95,7 +95,7 @@ def assemble(record: Record, pictures: Pictures) -> View:
         photos=photos,
         featured=tuple(featured_models(record)),
         scenes=tuple(scene_view(record, scene, palette, pictures) for scene in record.scenes),
-        control=control_view(record, palette, pictures),
+        controls=tuple(control_views(record, palette, pictures)),
         charts=_charts(record, palette),
         cards=tuple(_cards(record)),
         provenance=tuple(_provenance(record, base)),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from portrayal.evaluation.evaluate import ControlledPictures
+
 
 MAX_STRANGERS = 40
 
@@ -79,7 +81,6 @@ def gather(run: Run, tick: Callable[[int, int], None], progress: Progress) -> An
             strict=True,
         )
     )
-    edges, controlled = control_evidence(run)
     return Evidence(
         config,
         models,
@@ -87,8 +88,7 @@ def gather(run: Run, tick: Callable[[int, int], None], progress: Progress) -> An
         heldout,
         kept,
         strangers(run, models[0].pictures, progress),
-        edges,
-        controlled,
+        control_evidence(run),
     )
 
 
@@ -110,20 +110,20 @@ def all_painted(run: Run, name: str) -> bool:
     return all(path.is_file() for scene in run.config.generation.scenes for path in scene_paths(run, name, scene))
 
 
-def control_evidence(run: Run) -> tuple[Any, list[Any]]:
-    """The control image and the pictures painted under it, or nothing yet."""
+def control_evidence(run: Run) -> list[ControlledPictures]:
+    """The pictures held to control images, as far as they are painted."""
     from portrayal.evaluation.evaluate import ControlledPictures
     from portrayal.generation.pictures import load_pictures
 
     where, numbers = run.folder / "images" / "control", range(run.config.control.num_images)
-    if not (where / "edges.png").is_file():
-        return None, []
     made = []
-    for name in trained_models(run):
-        paths = [[folder / f"{n}.png" for n in numbers] for folder in (where / name, where / name / "without")]
-        if all(path.is_file() for row in paths for path in row):
-            made.append(ControlledPictures(name, *(list(load_pictures(row)) for row in paths)))
-    return next(load_pictures([where / "edges.png"])), made
+    for kind in run.config.control.kinds:
+        for name in trained_models(run):
+            paths = [[where / folder / name / f"{n}.png" for n in numbers] for folder in (kind, "without")]
+            if all(path.is_file() for row in paths for path in row):
+                (image,) = load_pictures([where / kind / "control.png"])
+                made.append(ControlledPictures(kind, name, image, *(list(load_pictures(row)) for row in paths)))
+    return made
 
 
 def losses_of(run: Run, name: str, folder: Path | None) -> NDArray[np.float64]:

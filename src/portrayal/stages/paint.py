@@ -21,6 +21,7 @@ def paint(
     count: int = 4,
     seed: int = 0,
     control: Path | None = None,
+    control_kind: str | None = None,
     overrides: Sequence[str] = (),
     progress: Progress = silent,
 ) -> list[Path]:
@@ -32,7 +33,8 @@ def paint(
         models: Which models; nothing means the best LoRA if the run was judged, else the last one trained.
         count: Pictures of each prompt.
         seed: Seed of the first picture; the next ones count up.
-        control: Picture whose outline to keep.
+        control: Picture whose outline or pose to keep.
+        control_kind: `canny` or `openpose`; nothing means the first of the run's `control.kinds`.
         overrides: `generation.…` and `control.…` settings.
         progress: Called with every event.
 
@@ -40,20 +42,20 @@ def paint(
         The paths of the pictures, model by model.
 
     Raises:
-        UsageError: If a model is not trained, or a prompt is too long.
-        WeightsError: If there is no ControlNet for the base.
+        UsageError: If a model is not trained, a prompt is too long, or the picture shows no pose.
+        WeightsError: If there is no ControlNet or pose reader for the base.
     """
     from portrayal.generation.generator import Generator
     from portrayal.generation.pictures import Picture, paint_missing
     from portrayal.models.methods import tuned
 
-    changed = with_overrides(run, overrides)
+    changed = with_overrides(run, overrides, control, control_kind)
     trained = trained_models(run)
     chosen = [checked_name(name, trained) for name in models] or [default_model(run)]
     subject = run.config.subject.subject
     wanted = [(prompt.replace("{subject}", subject), seed + n) for prompt in prompts for n in range(count)]
     generator = Generator(
-        base_of(run), changed.config.generation, control_of(changed, control), run.config.base.resolution
+        base_of(run), changed.config.generation, control_of(changed) if control else None, run.config.base.resolution
     )
     paths: list[Path] = []
     for name in chosen:
@@ -67,9 +69,18 @@ def paint(
     return paths
 
 
-def with_overrides(run: Run, overrides: Sequence[str]) -> Run:
-    """The run with other painting settings."""
+def with_overrides(run: Run, overrides: Sequence[str], control: Path | None = None, kind: str | None = None) -> Run:
+    """The run with other painting settings, and with this control picture for its reference."""
     values: dict[str, Any] = run.config.model_dump(mode="json", exclude_none=True)
+    asked = values["control"]
+    if control is not None:
+        asked |= {"reference": str(control), "ready_made": False, "kinds": asked["kinds"][:1]}
+    if kind is not None and control is None:
+        raise UsageError("A kind of control goes with a control picture, and none is given.", "Add --control PICTURE.")
+    if kind is not None:
+        if kind not in run.config.control.kinds and isinstance(asked["controlnet"], str):
+            asked["controlnet"] = "auto"  # the one that is named is for another kind
+        asked["kinds"] = [kind]
     for text in overrides:
         if text.split(".")[0].strip() not in ("generation", "control"):
             raise UsageError(f"--set {text!r}: painting takes generation.… and control.… settings only.")
@@ -84,20 +95,13 @@ def default_model(run: Run) -> str:
     return best or list(trained_models(run))[-1]
 
 
-def control_of(run: Run, picture: Path | None) -> Any:
-    """The ControlNet and the outline of a picture, or nothing."""
-    if picture is None:
-        return None
-    from portrayal.generation.annotators import canny, fit_square
-    from portrayal.generation.generator import Control
-    from portrayal.models.control import find_controlnet, load_controlnet
-    from portrayal.photos import read_photo
+def control_of(run: Run) -> Any:
+    """The ControlNet and the control image of the settings."""
+    from portrayal.stages.control import picture_control
 
-    settings, base = run.config.control, base_of(run)
-    image = fit_square(read_photo(picture).image, run.config.base.resolution or base.resolution)
-    edges = canny(image, low_threshold=settings.low_threshold, high_threshold=settings.high_threshold)
-    controlnet = load_controlnet(find_controlnet(settings.controlnet, base.source), base)
-    return Control(controlnet, edges, settings.controlnet_conditioning_scale)
+    settings = run.config.control
+    assert settings.reference is not None
+    return picture_control(run, settings.kinds[0], settings.reference)
 
 
 def free_paths(run: Run, model: str, count: int) -> list[Path]:

@@ -1,0 +1,99 @@
+"""The kinds of ControlNet: what each is shown, where its weights are, and how its pictures are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from portrayal.config import ControlConfig
+from portrayal.evaluation.intervals import Floats
+from portrayal.evaluation.metrics import edge_f1, pck
+from portrayal.generation.annotators import SEEN, canny, fit_square, openpose, redrawn
+from portrayal.generation.skeleton import read_skeleton
+
+if TYPE_CHECKING:
+    from portrayal.models.base import BaseModel
+    from portrayal.models.pose import PoseReader
+
+
+@dataclass(frozen=True)
+class ControlKind:
+    """One kind of ControlNet.
+
+    Attributes:
+        annotate: Makes the control image of a square picture.
+        adopt: Makes a ready-made control image a square of this side.
+        embedded: Folder of `pocket`'s ControlNet.
+        hub_id: The ControlNet for SD 1.5.
+        agreement: How well each picture keeps to a control image, 0 to 1, or nothing where that cannot be measured.
+        measure: What that number is called in `scores.json`.
+        finding: What the verdict says before the number; `{model}` is whose pictures they are.
+        reads_pose: Whether making the control image takes a pose reader.
+    """
+
+    annotate: Callable[[Image.Image, ControlConfig, BaseModel], Image.Image]
+    adopt: Callable[[Image.Image, int], Image.Image]
+    embedded: str
+    hub_id: str
+    agreement: Callable[[Sequence[Image.Image], Image.Image, ControlConfig, PoseReader | None], Floats | None]
+    measure: str
+    finding: str
+    reads_pose: bool = False
+
+
+def outline(image: Image.Image, settings: ControlConfig, _: BaseModel) -> Image.Image:
+    """The edges of a picture."""
+    return canny(image, low_threshold=settings.low_threshold, high_threshold=settings.high_threshold)
+
+
+def pose(image: Image.Image, _: ControlConfig, base: BaseModel) -> Image.Image:
+    """The skeleton of the person in a picture."""
+    from portrayal.models.pose import load_pose_reader
+
+    return openpose(image, load_pose_reader(base.source, base.device))
+
+
+def edges_kept(
+    pictures: Sequence[Image.Image], control: Image.Image, settings: ControlConfig, _: PoseReader | None
+) -> Floats:
+    """F1 of each picture's edges against the control image."""
+    thresholds = {"low_threshold": settings.low_threshold, "high_threshold": settings.high_threshold}
+    wanted = np.asarray(control.convert("L")) > 127  # a ready-made one may have been softened by scaling
+    return np.array([edge_f1(np.asarray(canny(picture, **thresholds).convert("L")), wanted) for picture in pictures])
+
+
+def joints_kept(
+    pictures: Sequence[Image.Image], control: Image.Image, _: ControlConfig, reader: PoseReader | None
+) -> Floats | None:
+    """PCK of the joints found in each picture against those of the control image."""
+    wanted = read_skeleton(np.asarray(control.convert("RGB")))
+    if reader is None or not wanted[:, 2].any():
+        return None
+    return np.array([pck(found, wanted, seen=SEEN) for found in reader.keypoints(pictures)])
+
+
+CONTROL_KINDS = {
+    "canny": ControlKind(
+        annotate=outline,
+        adopt=fit_square,
+        embedded="controlnet_canny",
+        hub_id="lllyasviel/control_v11p_sd15_canny",
+        agreement=edges_kept,
+        measure="edge_f1",
+        finding="the edges of {model}'s pictures agree with the control image at F1",
+    ),
+    "openpose": ControlKind(
+        annotate=pose,
+        adopt=redrawn,
+        embedded="controlnet_openpose",
+        hub_id="lllyasviel/control_v11p_sd15_openpose",
+        agreement=joints_kept,
+        measure="pck",
+        finding="the joints of {model}'s pictures lie where the control image has them at PCK@0.1",
+        reads_pose=True,
+    ),
+}

@@ -1,0 +1,165 @@
+"""Paint pictures of a run that are held to a control image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from portrayal.errors import UsageError, WeightsError
+from portrayal.run import Event, Progress, Run, atomic_path
+from portrayal.stages.evaluate import scores_of
+from portrayal.stages.shared import base_of, generator_of, silent, stage, tell, trained_models, with_article
+
+if TYPE_CHECKING:
+    from portrayal.generation.generator import Control
+
+
+def generate_controlled(run: Run, *, progress: Progress = silent) -> None:
+    """Paint held to each kind of control image, by the full UNet and the best LoRA, and without for comparison.
+
+    A kind whose ControlNet cannot be had is noted and left out if its `control.controlnet` is `auto`; so is a pose
+    that cannot be made out.
+    """
+    settings, models = run.config.control, controlled_models(run)
+    for kind in settings.kinds:
+        missing = [name for name in models if not all_controlled(run, kind, name)]
+        for name in models:
+            if name not in missing:
+                progress(Event(f"control.{kind}.{name}", "skipped"))
+        if not missing:
+            continue
+        try:
+            control = run_control(run, kind)
+        except (UsageError, WeightsError) as error:
+            if isinstance(error, WeightsError) and settings.controlnet_of(kind) != "auto":
+                raise
+            message = f"No {kind} pictures: {error.cause} {error.remedy}"
+            tell(run, Event(f"control.{kind}", "note", message=message), progress)
+            continue
+        for name in missing:
+            paint_controlled(run, name, control, progress)
+
+
+def run_control(run: Run, kind: str) -> Control:
+    """The ControlNet of a kind and the run's control image for it, made when first asked for."""
+    from portrayal.generation.annotators import fit_square
+
+    controlnet = controlnet_for(run, kind)
+    image = run.folder / "images" / "control" / kind / "control.png"
+    if not image.is_file():
+        reference = reference_picture(run)
+        made = control_image(run, kind, reference)
+        save(fit_square(reference, made.width), reference_path(run))
+        save(made, image)
+    with Image.open(image) as opened:
+        return with_scale(run, kind, controlnet, opened.convert("RGB"))
+
+
+def picture_control(run: Run, kind: str, picture: Path) -> Control:
+    """The ControlNet of a kind and the control image of any picture."""
+    from portrayal.photos import read_photo
+
+    return with_scale(run, kind, controlnet_for(run, kind), control_image(run, kind, read_photo(picture).image))
+
+
+def with_scale(run: Run, kind: str, controlnet: Any, image: Image.Image) -> Control:
+    """A ControlNet and its image, at the strength of the settings."""
+    from portrayal.generation.generator import Control
+
+    return Control(controlnet, image, run.config.control.controlnet_conditioning_scale, kind)
+
+
+def controlnet_for(run: Run, kind: str) -> Any:
+    """The ControlNet of a kind, loaded."""
+    from portrayal.evaluation.control import CONTROL_KINDS
+    from portrayal.models.control import find_controlnet, load_controlnet
+    from portrayal.models.source import find_base
+
+    name, known = run.config.control.controlnet_of(kind), CONTROL_KINDS[kind]
+    source = find_base(run.config.base)  # the base itself is loaded only once the ControlNet is there
+    folder = find_controlnet(name, source, embedded=known.embedded, hub_id=known.hub_id)
+    return load_controlnet(folder, base_of(run))
+
+
+def control_image(run: Run, kind: str, picture: Image.Image) -> Image.Image:
+    """The control image of a picture, or the picture itself if it is one."""
+    from portrayal.evaluation.control import CONTROL_KINDS
+    from portrayal.generation.annotators import fit_square
+
+    settings, base = run.config.control, base_of(run)
+    side = run.config.base.resolution or base.resolution
+    if settings.reference_is_control_image:
+        return CONTROL_KINDS[kind].adopt(picture, side)
+    return CONTROL_KINDS[kind].annotate(fit_square(picture, side), settings, base)
+
+
+def paint_controlled(run: Run, name: str, control: Control, progress: Progress) -> None:
+    """Pictures of one model held to the control image and, at the same seeds, without."""
+    from portrayal.generation.pictures import Picture, paint_missing, picture_seed
+    from portrayal.models.methods import tuned
+
+    settings, subject = run.config.control, run.config.subject.subject
+    prompt = settings.prompt.replace("{subject}", subject)
+    seeds = [picture_seed(run.config.seed, "control", number) for number in range(settings.num_images)]
+    parts = [
+        (generator_of(run, kept), [Picture(path, prompt, seed) for path, seed in zip(paths, seeds, strict=True)])
+        for kept, paths in (
+            (control, controlled_paths(run, control.kind, name)),
+            (None, controlled_paths(run, "without", name)),
+        )
+    ]
+    inputs, folder = settings.model_dump(mode="json"), run.model_folder(name)
+    with stage(run, f"control.{control.kind}.{name}", inputs, progress) as tick, tuned(base_of(run), folder):
+        for number, (generator, pictures) in enumerate(parts):
+            before = number * settings.num_images
+
+            def count(done: int, _: int, before: int = before) -> None:
+                tick(before + done, 2 * settings.num_images)
+
+            paint_missing(generator, pictures, name, count)
+
+
+def controlled_paths(run: Run, kind: str, name: str) -> list[Path]:
+    """Where a model's pictures of a kind lie; the kind `without` are the same seeds held to nothing."""
+    folder = run.folder / "images" / "control" / kind / name
+    return [folder / f"{number}.png" for number in range(run.config.control.num_images)]
+
+
+def all_controlled(run: Run, kind: str, name: str) -> bool:
+    """Whether a model's pictures of a kind and those without are there."""
+    paths = controlled_paths(run, kind, name) + controlled_paths(run, "without", name)
+    return all(path.is_file() for path in paths)
+
+
+def controlled_models(run: Run) -> list[str]:
+    """The full UNet and the best LoRA, as far as they are there."""
+    best = scores_of(run)["verdict"]["best_lora"]
+    return [name for name in ("unet", best) if name in trained_models(run)]
+
+
+def reference_picture(run: Run) -> Image.Image:
+    """The reference picture that was given, or one of the class that the base paints."""
+    from portrayal.generation.pictures import picture_seed
+    from portrayal.photos import read_photo
+
+    settings = run.config.control
+    if settings.reference is not None:
+        return read_photo(settings.reference).image
+    if reference_path(run).is_file():
+        with Image.open(reference_path(run)) as opened:
+            return opened.convert("RGB")
+    prompt = settings.prompt.replace("{subject}", with_article(run.config.subject.class_noun))
+    return next(generator_of(run).paint([prompt], [picture_seed(run.config.seed, "reference", 0)]))
+
+
+def reference_path(run: Run) -> Path:
+    """Where the reference picture is kept."""
+    return run.folder / "images" / "control" / "reference.png"
+
+
+def save(image: Image.Image, path: Path) -> None:
+    """Write a PNG whole or not at all."""
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG")
