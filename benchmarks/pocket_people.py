@@ -50,16 +50,29 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         out = arguments.out or Path(temporary)
-        studies = [study(number, out, arguments.settings) for number in range(arguments.people)]
-        rows = [row(name, studies) for name in studies[0]["models"]]
-        print_table(rows)
-        figures: dict[str, Any] = {"models": rows, "people": studies}
-        if not arguments.no_prior:
-            prior = [preservation(number, out, arguments.settings) for number in range(arguments.people)]
-            figures["class_likeness"] = {key: mean([one[key] for one in prior]) for key in prior[0]}
-            print_table([figures["class_likeness"]])
+        figures = measure(out, arguments.people, arguments.settings, prior=not arguments.no_prior)
     settings = {"recipe": "pocket-demo", "changed": arguments.settings, "photos": len(FRAMINGS), "outfits": OUTFITS}
     print(save("pocket_people", figures, settings))
+
+
+def measure(out: Path, people: int, changes: Sequence[str], *, prior: bool) -> dict[str, Any]:
+    """Train and judge the models of some people; prints the tables.
+
+    Args:
+        out: Where the runs lie; what is there is not done again.
+        people: How many.
+        changes: ``section.key=value`` on top of the recipe.
+        prior: Also train each UNet without prior preservation, and compare.
+    """
+    studies = [study(number, out, changes) for number in range(people)]
+    rows = [row(name, studies) for name in studies[0]["models"]]
+    print_table(rows)
+    figures: dict[str, Any] = {"models": rows, "people": studies}
+    if prior:
+        likenesses = [preservation(number, out, changes) for number in range(people)]
+        figures["class_likeness"] = {key: mean([one[key] for one in likenesses]) for key in likenesses[0]}
+        print_table([figures["class_likeness"]])
+    return figures
 
 
 def subject(number: int) -> Person:

@@ -33,7 +33,7 @@ def state_of(base: BaseModel) -> dict[str, Tensor]:
 @torch.no_grad()
 def output_of(base: BaseModel) -> Tensor:
     """What the UNet says of fixed latents under a fixed prompt."""
-    latents = torch.randn(1, 8, 16, 16, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(1, base.unet.config.in_channels, 16, 16, generator=torch.Generator().manual_seed(0))
     embeds = base.encode_prompts(["a photo of sks woman"])
     return base.unet(latents, torch.tensor([300]), embeds).sample
 

@@ -41,7 +41,8 @@ def test_the_loss_worked_out_by_hand() -> None:
 
 
 def test_the_loss_of_the_real_unet_follows_ho_et_al_equation_14(pocket) -> None:
-    latents = torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(1))
+    channels = pocket.unet.config.in_channels
+    latents = torch.randn(2, channels, 16, 16, generator=torch.Generator().manual_seed(1))
     embeds = pocket.encode_prompts(["a woman", "a man in a forest"])
     noise = draw_noise(latents, 1000, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():

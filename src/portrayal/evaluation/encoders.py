@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,10 +79,12 @@ def pocket_identity(device: torch.device) -> Scorer:
     """The embedded identity encoder: metric learning over drawn people."""
     from transformers import ResNetModel
 
-    model = ResNetModel.from_pretrained(WEIGHTS / "identity", dtype=torch.float32).to(device).eval()
+    folder = WEIGHTS / "identity"
+    model = ResNetModel.from_pretrained(folder, dtype=torch.float32).to(device).eval()
+    size = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))["crop_size"]["height"]
 
     def embed(images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        return in_batches(images, lambda chunk: model(pixels(chunk, 128, device)).pooler_output.flatten(1))
+        return in_batches(images, lambda chunk: model(pixels(chunk, size, device)).pooler_output.flatten(1))
 
     return Scorer("pocket's identity encoder", "Apache-2.0", embed)
 
