@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 import portrayal
-from benchmarks.record import print_table, read, save
+from benchmarks.record import machine, print_table, read, save
 from portrayal.config import Config
 from portrayal.settings import set_value, validate
 from pretraining.judge import load_judge, read_pictures
@@ -67,7 +67,7 @@ def measure(out: Path, people: int, changes: Sequence[str], *, prior: bool) -> d
     studies = [study(number, out, changes) for number in range(people)]
     rows = [row(name, studies) for name in studies[0]["models"]]
     print_table(rows)
-    figures: dict[str, Any] = {"models": rows, "people": studies}
+    figures: dict[str, Any] = {"models": rows, "people": studies, "machine": machine()}
     if prior:
         likenesses = [preservation(number, out, changes) for number in range(people)]
         figures["class_likeness"] = {key: mean([one[key] for one in likenesses]) for key in likenesses[0]}
@@ -172,10 +172,8 @@ def row(name: str, studies: Sequence[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {"model": name}
     for key in ("identity", "scene", "clothes colour", "prompt", "heldout_loss", "train_seconds"):
         values = [model[key] for model in models]
-        if None not in values:
-            found[key] = round(mean(values), 4)
-    if "identity" in found:
-        found["identity, lowest person"] = round(min(model["identity"] for model in models), 4)
+        found[key] = None if None in values else round(mean(values), 4)
+    found["identity, lowest person"] = round(min(model["identity"] for model in models), 4)
     return found
 
 
