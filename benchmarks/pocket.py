@@ -3,7 +3,8 @@
     python -m benchmarks.pocket [--out DIR] [--samples 1000] [--people 5]
 
 Drawn people and pictures that `pocket` never saw: what it reconstructs and paints, how its ControlNets are followed
-(minutes on a GPU, much longer on a CPU), then five people learned from eighteen photos each. Figures go into `metrics.json` beside the weights; the card quotes those.
+(minutes on a GPU, much longer on a CPU), then five people learned from eighteen photos each. Figures go into
+`metrics.json` beside the weights; the card quotes those.
 """
 
 from __future__ import annotations

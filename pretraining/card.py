@@ -188,7 +188,8 @@ def _mean(part: dict[str, float], key: str) -> str:
 PERSONALISATION = """### How well people are learned
 {people} people never seen, eighteen photos each, the recipe `pocket-demo`, on {machine}. Identity: cosine to photos
 that were not trained on, from 0 (strangers) to 1 (those photos among each other); at least 0.80 is wanted of the full
-UNet and of the best LoRA. Scene and clothes: what the judge sees; at most 5 points less than the base is wanted. {ranks}
+UNet and of the best LoRA. Scene and clothes: what the judge sees; at most 5 points less than the base is wanted.
+{ranks}
 
 | model | identity | lowest of the {people} | scene | colour of the clothes | training |
 |---|---|---|---|---|---|
