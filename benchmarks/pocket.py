@@ -4,7 +4,7 @@
 
 Drawn people and pictures that `pocket` never saw: what it reconstructs and paints, how its ControlNets are followed
 (minutes on a GPU, much longer on a CPU), then five people learned from eighteen photos each. Figures go into
-`metrics.json` beside the weights; the card quotes those.
+`pretraining/weights/metrics.json`; the card quotes those.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from pretraining.evaluate import SAMPLES, draw_held_out, evaluate
 from pretraining.settings import Settings
 
 PARTS = ("base", "people")
+METRICS = pocket_people.JUDGE.with_name("metrics.json")
+"""Every figure that the card quotes; not installed with the base."""
 
 
 def main() -> None:
@@ -35,7 +37,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=5, help="people to learn")
     parser.add_argument("--only", choices=PARTS, help="measure one part; the card keeps the other's figures")
     arguments = parser.parse_args()
-    metrics: dict[str, Any] = read(WEIGHTS / "metrics.json")
+    metrics: dict[str, Any] = read(METRICS)
     with tempfile.TemporaryDirectory() as temporary:
         out: Path = arguments.out or Path(temporary)
         if arguments.only != "people":
@@ -43,7 +45,7 @@ def main() -> None:
         if arguments.only != "base":
             metrics["personalisation"] = pocket_people.measure(out / "people", arguments.people, [], prior=True)
     print_table([{"figure": name, "value": value} for name, value in card_figures(metrics).items()])
-    write_json(WEIGHTS / "metrics.json", metrics)
+    write_json(METRICS, metrics)
     (WEIGHTS / "README.md").write_text(model_card(metrics), encoding="utf-8")
     print(save("pocket", metrics, {"samples": arguments.samples, "people": arguments.people, "only": arguments.only}))
 

@@ -26,7 +26,7 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the result and the state")
-    parser.add_argument("--minutes", type=float, default=25.0, help="the whole run, over all calls")
+    parser.add_argument("--minutes", type=float, default=28.0, help="the whole run, over all calls")
     parser.add_argument("--people", type=int, default=18_000)
     parser.add_argument("--pictures-per-person", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)

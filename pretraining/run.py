@@ -231,8 +231,7 @@ class Run:
             self.clock.log(f"WARNING: larger than {MAX_TOTAL_BYTES / 1e6:.0f} MB")
         metrics = self._facts(sizes) | self._figures(folder)
         metrics["minutes"] = sum(stage["seconds"] for stage in self.clock.stages.values()) / 60
-        for place in (self.out, folder):
-            (place / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        (self.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         (folder / "README.md").write_text(model_card(metrics), encoding="utf-8")
         self.clock.log(json.dumps({key: value for key, value in metrics.items() if key != "parts"}))
         self.clock.log("done")

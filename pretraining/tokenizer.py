@@ -98,7 +98,9 @@ def vocabulary_of(tokenizer: CLIPTokenizer) -> Vocabulary:
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Write ``tokenizer.json`` for this library and ``vocab.json``/``merges.txt`` for SD 1.5's other readers."""
     tokenizer.save_pretrained(folder)
-    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    whole = json.loads(tokenizer.backend_tokenizer.to_str())
+    (folder / "tokenizer.json").write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")  # unindented: half
+    model = whole["model"]
     vocabulary = dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]

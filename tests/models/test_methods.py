@@ -165,7 +165,7 @@ def test_a_lora_starts_the_same_in_every_process_and_moves_no_global_generator(p
     for name, parameter in sorted(attached.named_parameters().items()):
         digest.update(name.encode() + parameter.detach().numpy().tobytes())
     attached.detach()
-    assert digest.hexdigest()[:16] == "209868ddbca296d9"
+    assert digest.hexdigest()[:16] == "7c45406f15fd704d"
     assert torch.equal(torch.get_rng_state(), state)
 
 

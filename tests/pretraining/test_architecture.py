@@ -13,9 +13,9 @@ from transformers import CLIPModel, CLIPTextModel
 from pretraining import architecture
 from pretraining.architecture import Vocabulary, build_clip, build_scheduler, build_unet
 from pretraining.dataset import CONTROLS
-from pretraining.export import MAX_TOTAL_BYTES, Pocket, export
+from pretraining.export import MAX_TOTAL_BYTES, NAME_NORM, Pocket, export
 from pretraining.pose import build_pose_reader
-from pretraining.tokenizer import encode_prompts, learn_tokenizer, vocabulary_of
+from pretraining.tokenizer import RARE_WORDS, encode_prompts, learn_tokenizer, vocabulary_of
 
 BIGGEST_FILE = 16 * 2**20
 
@@ -94,6 +94,18 @@ def test_an_exported_text_encoder_gives_what_was_trained(folder: Path, pocket: P
     assert torch.equal(alone.last_hidden_state, half.last_hidden_state)
     assert torch.equal(alone.pooler_output, half.pooler_output)
     assert not torch.equal(alone.pooler_output[0], alone.pooler_output[1])
+
+
+def test_names_for_new_subjects_weigh_as_much_as_words_and_differ(folder: Path, pocket: Pocket) -> None:
+    before = pocket.text_encoder.get_input_embeddings().weight.clone()
+    embeddings = CLIPTextModel.from_pretrained(folder / "text_encoder").get_input_embeddings().weight.detach()
+    rows = [pocket.tokenizer.get_vocab()[f"{word}</w>"] for word in RARE_WORDS]
+    names = embeddings[rows]
+    assert names.norm(dim=1).tolist() == pytest.approx([NAME_NORM] * len(rows), abs=1e-3)
+    assert (names @ names.t() - torch.eye(len(rows))).abs().max() < 0.5
+    others = [row for row in range(len(embeddings)) if row not in rows]
+    assert torch.allclose(embeddings[others], before[others], atol=1e-3)
+    assert torch.equal(pocket.text_encoder.get_input_embeddings().weight, before)
 
 
 def test_scaling_factor_is_exported(pocket: Pocket, tmp_path: Path) -> None:

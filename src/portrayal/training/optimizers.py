@@ -24,7 +24,7 @@ def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> to
     common: dict[str, Any] = {"weight_decay": config.weight_decay}
     match config.name:
         case "adamw":
-            fused = groups[0]["params"][0].is_cuda
+            fused = groups[0]["params"][0].device.type in ("cuda", "cpu")
             return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=fused, **common)
         case "adafactor":
             return torch.optim.Adafactor(groups, **common)
