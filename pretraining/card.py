@@ -201,10 +201,16 @@ the base paints them, {kept:.2f} after the full UNet was trained with it, {free:
 """
 
 
+UNMEASURED = """### How well people are learned
+Not measured yet on this version; `python -m benchmarks.pocket --only people` does.
+
+"""
+
+
 def _personalisation(metrics: dict[str, Any]) -> str:
-    """The section about learned people, or nothing before they were measured."""
+    """The section about learned people; before they were measured, it says so."""
     if "personalisation" not in metrics:
-        return ""
+        return UNMEASURED
     part = metrics["personalisation"]
     likeness = part["class_likeness"]
     return PERSONALISATION.format(
