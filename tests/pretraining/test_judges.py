@@ -12,10 +12,11 @@ from skimage.metrics import structural_similarity
 pytest.importorskip("skia", reason="skia-python does not load here; it needs libEGL and libGL", exc_type=ImportError)
 
 from pretraining import scores
+from pretraining.bench import NAMED
 from pretraining.card import model_card
 from pretraining.data import canny
 from pretraining.dataset import Dataset
-from pretraining.evaluate import NAMED, held_out_prompts
+from pretraining.evaluate import held_out_prompts
 from pretraining.judge import build_judge, judge_logits, judgement_loss, load_judge, save_judge
 from pretraining.pose import build_pose_reader, decode_heatmaps, pck, read_keypoints, target_heatmaps
 from pretraining.world import LABELS, captions, labels, sample_person, sample_shot
