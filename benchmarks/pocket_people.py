@@ -1,17 +1,21 @@
 """Personalisation on drawn people whom neither `pocket` nor its recipe ever saw.
 
-    python -m benchmarks.pocket_people [--people 5] [--out DIR] [--set section.key=value]
+    python -m benchmarks.pocket_people [--people 5] [--jobs 1] [--out DIR] [--set section.key=value]
 
 Each has eighteen photos and gets the demo's recipe. Identity is judged by `pocket`'s encoder, from 0 (strangers) to 1
 (other photos of the person); scene and clothes by a classifier that is no part of the base. With and without prior
-preservation: how much the class turns into the person. The same command goes on in DIR.
+preservation: how much the class turns into the person. The same command goes on in DIR. With ``--jobs`` people are
+learned side by side, each on two CPU cores of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +41,7 @@ OUTFITS = {
     "forest": ("green", "a photo of {subject} in a green hoodie in the forest"),
 }
 CLASS_PICTURES = 24
+CORES = 2
 JUDGE = Path(__file__).parents[1] / "pretraining" / "weights" / "judge"
 
 
@@ -44,18 +49,19 @@ def main() -> None:
     """Run all people, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--no-prior", action="store_true", help="leave out the comparison without prior preservation")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         out = arguments.out or Path(temporary)
-        figures = measure(out, arguments.people, arguments.settings, prior=not arguments.no_prior)
+        figures = measure(out, arguments.people, arguments.settings, prior=not arguments.no_prior, jobs=arguments.jobs)
     settings = {"recipe": "pocket-demo", "changed": arguments.settings, "photos": len(FRAMINGS), "outfits": OUTFITS}
     print(save("pocket_people", figures, settings))
 
 
-def measure(out: Path, people: int, changes: Sequence[str], *, prior: bool) -> dict[str, Any]:
+def measure(out: Path, people: int, changes: Sequence[str], *, prior: bool, jobs: int = 1) -> dict[str, Any]:
     """Train and judge the models of some people; prints the tables.
 
     Args:
@@ -63,16 +69,43 @@ def measure(out: Path, people: int, changes: Sequence[str], *, prior: bool) -> d
         people: How many.
         changes: ``section.key=value`` on top of the recipe.
         prior: Also train each UNet without prior preservation, and compare.
+        jobs: How many people are learned side by side.
     """
-    studies = [study(number, out, changes) for number in range(people)]
+    work = [(number, out, changes, prior) for number in range(people)]
+    found = [learn(*one) for one in work] if jobs == 1 else side_by_side(work, jobs)
+    studies, likenesses = [one[0] for one in found], [one[1] for one in found]
     rows = [row(name, studies) for name in studies[0]["models"]]
     print_table(rows)
     figures: dict[str, Any] = {"models": rows, "people": studies, "machine": machine()}
     if prior:
-        likenesses = [preservation(number, out, changes) for number in range(people)]
         figures["class_likeness"] = {key: mean([one[key] for one in likenesses]) for key in likenesses[0]}
         print_table([figures["class_likeness"]])
     return figures
+
+
+def learn(number: int, out: Path, changes: Sequence[str], prior: bool) -> tuple[dict[str, Any], dict[str, float]]:
+    """One person: the study, and the likeness of the class if it is asked for."""
+    return study(number, out, changes), preservation(number, out, changes) if prior else {}
+
+
+def side_by_side(work: Sequence[tuple[int, Path, Sequence[str], bool]], jobs: int) -> list[Any]:
+    """Learn people in processes of their own, two cores each."""
+    context, cores = get_context("spawn"), sorted(os.sched_getaffinity(0))
+    if len(cores) < CORES * jobs:
+        raise SystemExit(f"--jobs {jobs} needs {CORES * jobs} CPU cores, and this machine lends {len(cores)}.")
+    shares: Any = context.Queue()
+    for job in range(jobs):
+        shares.put(cores[CORES * job : CORES * (job + 1)])
+    with ProcessPoolExecutor(jobs, context, take_cores, (shares,)) as processes:
+        return list(processes.map(learn, *zip(*work, strict=True)))
+
+
+def take_cores(shares: Any) -> None:
+    """Keep this process to its share of the cores."""
+    import torch
+
+    os.sched_setaffinity(0, shares.get())
+    torch.set_num_threads(CORES)
 
 
 def subject(number: int) -> Person:
@@ -153,7 +186,7 @@ def preservation(number: int, out: Path, changes: Sequence[str]) -> dict[str, fl
 
 def likeness(run: portrayal.Run, model: str) -> float:
     """Mean cosine of class pictures to the person's photos."""
-    from portrayal.evaluation.encoders import load_encoders
+    from portrayal.models.encoders import load_encoders
     from portrayal.stages.shared import base_of, dataset_of
 
     prompt = run.config.subject.filled_class_prompt

@@ -250,6 +250,19 @@ def test_a_caption_past_77_tokens_is_said_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_captioner_leaves_a_person_s_own_captions_alone(photos: Path, tiny_config: Config, tmp_path: Path) -> None:
+    own = tmp_path / "photos"
+    shutil.copytree(photos, own)
+    next(own.glob("*.jpg")).with_suffix(".txt").write_text("sks woman at sea")
+    settings = tiny_config.prepare.model_copy(update={"captions": "captioner"})
+    run = portrayal.prepare(own, tiny_config.model_copy(update={"prepare": settings}), tmp_path / "run")
+    rows = json.loads((run.dataset_folder / "manifest.json").read_text())["photos"]
+    assert [row["caption"] for row in rows if row["caption_from"] == "file"] == ["sks woman at sea"]
+    described = [row["caption"] for row in rows if row["caption_from"] == "captioner"]
+    assert len(described) == 5
+    assert all(caption.startswith(("a photo of sks woman in", "a photo of sks woman on")) for caption in described)
+
+
 def test_two_photos_are_too_few(photos: Path, tiny_config: Config, tmp_path: Path) -> None:
     own = tmp_path / "photos"
     own.mkdir()

@@ -113,6 +113,10 @@ class PrepareConfig(Section):
     min_photos: int = Field(3, ge=3)
     """Fewer usable photos than this stop the run."""
 
+    captions: Literal["template", "captioner"] = "template"
+    """Captions of photos without a `.txt`: `template` is the instance prompt for all; `captioner` adds what each photo
+    shows besides the subject (place, framing), so that the instance token stands for the subject alone."""
+
 
 class UnetMethod(Section):
     """Train every weight of the UNet (DreamBooth, Ruiz et al. 2023, arXiv:2208.12242)."""
@@ -213,7 +217,11 @@ class TrainingConfig(Section):
     """The training loop: the same for every method."""
 
     train_batch_size: PositiveInt = 1
-    """Photos in one forward pass; with prior preservation as many class images ride along."""
+    """Photos in one forward pass; with prior preservation class images ride along."""
+
+    class_batch_size: PositiveInt | None = None
+    """Class images in one forward pass; nothing means as many as photos. Fewer cost less, and their loss weighs the
+    same."""
 
     gradient_accumulation_steps: PositiveInt = 1
     """Forward passes in one step."""

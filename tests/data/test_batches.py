@@ -25,8 +25,17 @@ def dataset(count: int, name: str = "photo") -> EncodedDataset:
     )
 
 
-def source(photos: int = 5, classes: int = 3, size: int = 2, *, weight: float = 0.5, seed: int = 0) -> BatchSource:
-    return BatchSource(dataset(photos), dataset(classes, "class") if classes else None, size, weight, 0.5, seed)
+def source(
+    photos: int = 5,
+    classes: int = 3,
+    size: int = 2,
+    class_size: int | None = None,
+    *,
+    weight: float = 0.5,
+    seed: int = 0,
+) -> BatchSource:
+    class_images = dataset(classes, "class") if classes else None
+    return BatchSource(dataset(photos), class_images, size, class_size or size, weight, 0.5, seed)
 
 
 @given(st.integers(1, 9), st.integers(1, 5), st.integers(0, 3))
@@ -59,7 +68,7 @@ def test_a_batch_is_a_function_of_its_position() -> None:
 
 def test_seed_rank_and_position_change_what_is_drawn(encoded) -> None:
     """With real pictures, whose latents have a spread."""
-    batches = BatchSource(encoded.photos, None, 4, 1.0, 1.0, seed=0)
+    batches = BatchSource(encoded.photos, None, 4, 4, 1.0, 1.0, seed=0)
     drawn = [batches.at(0), batches.at(1), batches.at(0, rank=1), replace(batches, seed=1).at(0)]
     spread = [
         (batch.latents - encoded.photos.mean[[encoded.photos.ids.index(i) for i in batch.ids]]) for batch in drawn
@@ -96,3 +105,18 @@ def test_a_batch_may_be_larger_than_the_dataset() -> None:
     ids = source(3, 2, 7).at(0).ids
     assert len(ids) == 14
     assert set(ids) == {"photo0", "photo1", "photo2", "class0", "class1"}
+
+
+def test_fewer_class_images_weigh_as_much_together() -> None:
+    full, sparse = source(8, 8, 4).at(3), source(8, 8, 4, 1).at(3)
+    assert (len(full.ids), len(sparse.ids)) == (8, 5)
+    assert full.ids[:4] == sparse.ids[:4]
+    assert sparse.weights[4:].sum() == pytest.approx(full.weights[4:].sum())
+    assert sparse.weights[:4].sum() == pytest.approx(1)
+
+
+def test_every_class_image_is_seen_once_an_epoch_however_few_ride_along() -> None:
+    batches = source(8, 6, 4, 2)
+    assert sorted(chain.from_iterable(batches.at(position).ids[4:] for position in range(3))) == sorted(
+        f"class{n}" for n in range(6)
+    )

@@ -22,6 +22,7 @@ def prepared() -> Prepared:
             crop=(15, 0, 90),
             upscaled=index == 0,
             caption="a photo of sks woman\u2028“am Meer”",
+            caption_from="file",
             heldout=index == 2,
             near_duplicate_of=f"{0:012x}" if index == 1 else None,
         )

@@ -81,7 +81,7 @@ def test_min_snr_weights_follow_the_paper(prediction_type: str, gamma: float) ->
 def test_min_snr_weighs_each_picture_by_its_own_timestep(pocket, encoded) -> None:
     """With prior preservation diffusers' scripts give a (2,) weight to a (1,) loss, so that each picture is weighed by
     the other's timestep too. Here a photo and a class image are two pictures of one batch."""
-    batch = BatchSource(encoded.photos, encoded.class_images, 1, 0.5, 1.0, seed=0).at(0)
+    batch = BatchSource(encoded.photos, encoded.class_images, 1, 1, 0.5, 1.0, seed=0).at(0)
     noise = draw_noise(batch.latents, 1000, generator=torch.Generator().manual_seed(0))
     assert noise.timesteps[0] != noise.timesteps[1]
     scheduler, unet = pocket.noise_scheduler, pocket.unet
@@ -114,7 +114,7 @@ def test_timesteps_cover_the_schedule() -> None:
 
 
 def test_a_batch_moves_whole(encoded) -> None:
-    batch = BatchSource(encoded.photos, None, 2, 1.0, 1.0, seed=0).at(0)
+    batch = BatchSource(encoded.photos, None, 2, 2, 1.0, 1.0, seed=0).at(0)
     moved = batch.to(torch.device("meta"))
     assert isinstance(moved, Batch)
     tensors = [getattr(moved, name) for name in ("latents", "input_ids", "prompt_embeds", "weights")]

@@ -23,8 +23,8 @@ class Batch:
         latents: Drawn from the latent distributions and scaled, shape `(B, C, H, W)`.
         input_ids: Token ids of the captions, shape `(B, L)`.
         prompt_embeds: Features of the captions, shape `(B, L, D)`.
-        weights: Share of each picture's loss in the loss of the batch, shape `(B,)`: `1/n` for each of the `n` photos,
-            `prior_loss_weight/n` for each class image.
+        weights: Share of each picture's loss in the loss of the batch, shape `(B,)`: `1/n` for each of `n` photos,
+            `prior_loss_weight/m` for each of `m` class images.
         num_photos: How many of the pictures are photos.
     """
 
@@ -53,7 +53,8 @@ class BatchSource:
     Attributes:
         photos: The training photos.
         class_images: Class images for prior preservation, or nothing.
-        size: Photos in a batch; as many class images are added.
+        size: Photos in a batch.
+        class_size: Class images in a batch, if there are any.
         prior_loss_weight: Weight of a class image's loss against a photo's.
         scaling_factor: The VAE's factor from latents to the UNet's input.
         seed: The run's seed.
@@ -62,16 +63,18 @@ class BatchSource:
     photos: EncodedDataset
     class_images: EncodedDataset | None
     size: int
+    class_size: int
     prior_loss_weight: float
     scaling_factor: float
     seed: int
 
     def at(self, position: int, rank: int = 0) -> Batch:
         """The batch at a position: position `p` of a training is its `p`-th forward pass, counted from 0."""
-        rows = [(self.photos, index, 1.0) for index in self.indices(self.photos, "photos", position, rank)]
+        chosen = self.indices(self.photos, "photos", self.size, position, rank)
+        rows = [(self.photos, index, 1 / self.size) for index in chosen]
         if self.class_images is not None:
-            weight = self.prior_loss_weight
-            chosen = self.indices(self.class_images, "class_images", position, rank)
+            weight = self.prior_loss_weight / self.class_size
+            chosen = self.indices(self.class_images, "class_images", self.class_size, position, rank)
             rows += [(self.class_images, index, weight) for index in chosen]
         mean = torch.stack([data.mean[index] for data, index, _ in rows])
         std = torch.stack([data.std[index] for data, index, _ in rows])
@@ -82,14 +85,14 @@ class BatchSource:
             latents=latents * self.scaling_factor,
             input_ids=torch.stack([data.input_ids[index] for data, index, _ in rows]),
             prompt_embeds=torch.stack([data.prompt_embeds[index] for data, index, _ in rows]),
-            weights=torch.tensor([weight / self.size for _, _, weight in rows]),
+            weights=torch.tensor([weight for _, _, weight in rows]),
             num_photos=self.size,
         )
 
-    def indices(self, data: EncodedDataset, name: str, position: int, rank: int) -> list[int]:
+    def indices(self, data: EncodedDataset, name: str, size: int, position: int, rank: int) -> list[int]:
         """Which pictures: every epoch is a fresh shuffle, and epochs follow one another without a gap."""
         chosen = []
-        for place in range(position * self.size, (position + 1) * self.size):
+        for place in range(position * size, (position + 1) * size):
             epoch, index = divmod(place, len(data))
             order = torch.randperm(len(data), generator=generator_for(self.seed, f"train.order.{name}", rank, epoch))
             chosen.append(int(order[index]))

@@ -15,7 +15,6 @@ from portrayal.config import Config
 from portrayal.evaluation.colour import Colour, colour_statistics
 from portrayal.evaluation.comparisons import grid_estimate
 from portrayal.evaluation.control import CONTROL_KINDS
-from portrayal.evaluation.encoders import Encoders
 from portrayal.evaluation.intervals import Interval, bootstrap_mean
 from portrayal.evaluation.metrics import (
     heldout_gain,
@@ -26,6 +25,7 @@ from portrayal.evaluation.metrics import (
     subject_fidelity,
 )
 from portrayal.evaluation.verdict import ControlEvidence, Levels, Margins, ModelEvidence, decide
+from portrayal.models.encoders import Encoders
 from portrayal.randomness import derived_seed
 
 Floats = NDArray[np.float64]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 
@@ -65,6 +66,7 @@ class PreparedPhoto:
     """Whether the square was smaller than the resolution."""
 
     caption: str
+    caption_from: Literal["file", "template", "captioner"]
     heldout: bool
     near_duplicate_of: str | None
     """Id of the first photo of its group of look-alikes; nothing for that first one."""
@@ -95,6 +97,7 @@ class _Examined:
     pixels: str
     bits: Bits
     caption: str
+    has_caption: bool
     findings: tuple[Finding, ...]
 
 
@@ -182,7 +185,7 @@ def _examine(path: Path, settings: PrepareSettings) -> _Examined | Finding:
         return error.finding
     image = photo.image
     crop = square_crop(image.size, find_face(image))
-    caption, caption_finding = read_caption(path, settings.instance_prompt)
+    caption, caption_finding = read_caption(path)
     square = cut_square(image, crop, settings.resolution)
     return _Examined(
         photo=RawPhoto(photo.id, path, square, photo.sha256),
@@ -190,7 +193,8 @@ def _examine(path: Path, settings: PrepareSettings) -> _Examined | Finding:
         crop=crop,
         pixels=pixel_hash(image),
         bits=perceptual_bits(image),
-        caption=caption,
+        caption=caption or settings.instance_prompt,
+        has_caption=caption is not None,
         findings=tuple(finding for finding in (caption_finding, _small(path, crop, settings)) if finding),
     )
 
@@ -206,17 +210,13 @@ def _without_duplicates(examined: Sequence[_Examined]) -> tuple[list[_Examined],
     """Keep one of each set of equal pictures: one with a caption first, then by content, so that names don't count."""
     first: dict[str, _Examined] = {}
     findings = []
-    for one in sorted(examined, key=lambda one: (not _has_caption(one), one.photo.sha256, one.photo.path.name)):
+    for one in sorted(examined, key=lambda one: (not one.has_caption, one.photo.sha256, one.photo.path.name)):
         original = first.setdefault(one.pixels, one)
         if original is not one:
             message = f"it is the same picture as {original.photo.path.name}"
             findings.append(Finding(one.photo.path.name, "duplicate", message, "skipped"))
     kept = sorted(first.values(), key=lambda one: one.photo.path.name)
     return kept, sorted(findings, key=lambda finding: finding.file)
-
-
-def _has_caption(one: _Examined) -> bool:
-    return one.photo.path.with_suffix(".txt").is_file()
 
 
 def _assemble(kept: Sequence[_Examined], findings: list[Finding], settings: PrepareSettings) -> Prepared:
@@ -235,6 +235,7 @@ def _assemble(kept: Sequence[_Examined], findings: list[Finding], settings: Prep
             crop=one.crop,
             upscaled=one.crop[2] < settings.resolution,
             caption=one.caption,
+            caption_from="file" if one.has_caption else "template",
             heldout=one.photo.id in heldout,
             near_duplicate_of=alike.get(one.photo.id),
         )

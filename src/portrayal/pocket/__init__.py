@@ -19,3 +19,14 @@ def embedded_folder(name: str) -> Path:
     if not (folder / "config.json").is_file():
         raise WeightsError(f"The embedded {name} is missing from {WEIGHTS}.", "Install portrayal again.")
     return folder
+
+
+FRAMINGS = ("close-up", "half body", "full body")
+"""How much of a person a picture of the drawn world shows, in words `pocket` knows."""
+
+PLACES = (
+    "on the street", "on a football field", "in the kitchen", "in the office", "in the forest", "on the beach",
+    "in the snow", "in the library", "in the park", "in the bedroom", "in the cafe", "in the gym", "in the classroom",
+    "on a concert stage", "in the museum", "in the supermarket", "in the desert", "in the harbour",
+)  # fmt: skip
+"""Where the people of the drawn world are, in words `pocket` knows."""

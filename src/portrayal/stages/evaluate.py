@@ -28,8 +28,8 @@ def measure(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
     Raises:
         UsageError: If no pictures have been painted.
     """
-    from portrayal.evaluation.encoders import load_encoders
     from portrayal.evaluation.evaluate import score
+    from portrayal.models.encoders import load_encoders
 
     inputs = evaluated_files(run)
     if run.finished("evaluate", inputs) and (run.folder / "scores.json").is_file():

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from portrayal.config import Config
 from portrayal.planning import Plan, check_disk, settle
 from portrayal.run import Event, Progress, Run
 from portrayal.stages.shared import silent, tell
+
+if TYPE_CHECKING:
+    from portrayal.photos import Prepared
 
 
 def prepare(
@@ -40,7 +45,9 @@ def prepare(
     prepared = prepare_photos(photos, settings, lambda done, total: progress(Event("prepare", "progress", done, total)))
     if not (out / "run.json").is_file():
         check_disk(out, plan.disk_gib)
-    check_captions(plan, [photo.caption for photo in prepared.photos])
+    if plan.config.prepare.captions == "captioner" and not (out / "dataset" / "manifest.json").is_file():
+        prepared = described(prepared, plan)
+    check_captions(plan, [photo.caption for photo in prepared.photos])  # before anything is written
     run = Run.create(out, plan.config, provenance(plan, [photo.id for photo in prepared.photos], consent))
     if run.finished("prepare", plan.config.prepare.model_dump()):
         progress(Event("prepare", "skipped"))
@@ -58,6 +65,22 @@ def prepare(
     run.mark_finished("prepare", plan.config.prepare.model_dump(), time.monotonic() - started)
     tell(run, Event("prepare", "finished"), progress)
     return run
+
+
+def described(prepared: Prepared, plan: Plan) -> Prepared:
+    """Add to the captions that come from the template what each photo shows besides the subject."""
+    from portrayal.models.base import choose_device
+    from portrayal.models.captioner import load_captioner
+
+    captioner, subject = load_captioner(plan.source, choose_device()), plan.config.subject
+    bare = [photo for photo in prepared.photos if photo.caption_from == "template"]
+    words = captioner.describe([prepared.images[photo.id] for photo in bare], subject.filled_class_prompt)
+    captions = {photo.id: f"{photo.caption} {said}" for photo, said in zip(bare, words, strict=True)}
+    photos = [
+        replace(photo, caption=captions[photo.id], caption_from="captioner") if photo.id in captions else photo
+        for photo in prepared.photos
+    ]
+    return replace(prepared, photos=photos)
 
 
 def provenance(plan: Plan, photo_ids: Sequence[str], consent: bool | None) -> dict[str, object]:

@@ -160,6 +160,7 @@ def start(base: BaseModel, attached: Attached, data: TrainingData, config: Confi
         data.photos,
         data.class_images,
         training.train_batch_size,
+        training.class_batch_size or training.train_batch_size,
         training.prior_loss_weight,
         base.vae.config.scaling_factor,
         config.seed,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from portrayal.evaluation import encoders
+from portrayal.models import encoders
 from portrayal.pocket import WEIGHTS
 
 
