@@ -77,6 +77,7 @@ def measure(out: Path, people: int, changes: Sequence[str], *, prior: bool, jobs
     rows = [row(name, studies) for name in studies[0]["models"]]
     print_table(rows)
     figures: dict[str, Any] = {"models": rows, "people": studies, "machine": machine()}
+    figures["machine"]["cpus"] = CORES if jobs > 1 else figures["machine"]["cpus"]  # of each person's process
     if prior:
         figures["class_likeness"] = {key: mean([one[key] for one in likenesses]) for key in likenesses[0]}
         print_table([figures["class_likeness"]])

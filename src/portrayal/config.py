@@ -115,7 +115,7 @@ class PrepareConfig(Section):
 
     captions: Literal["template", "captioner"] = "template"
     """Captions of photos without a `.txt`: `template` is the instance prompt for all; `captioner` adds what each photo
-    shows besides the subject (place, framing), so that the instance token stands for the subject alone."""
+    shows besides the subject (clothes, place, framing), so that the instance token stands for the subject alone."""
 
 
 class UnetMethod(Section):

@@ -16,7 +16,7 @@ from PIL import Image
 from portrayal.errors import WeightsError
 from portrayal.models.encoders import Scorer, clip_scorer
 from portrayal.models.source import BaseSource
-from portrayal.pocket import FRAMINGS, PLACES, WEIGHTS
+from portrayal.pocket import CLOTHES, FRAMINGS, PLACES, WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,28 @@ def load_captioner(source: BaseSource, device: torch.device) -> Captioner:
         WeightsError: If there is none.
     """
     check_captioner(source)
-    return clip_captioner(clip_scorer(WEIGHTS / "clip", "pocket's CLIP", "Apache-2.0", device), PLACES, FRAMINGS)
+    clip = clip_scorer(WEIGHTS / "clip", "pocket's CLIP", "Apache-2.0", device)
+    return clip_captioner(clip, (CLOTHES, PLACES, FRAMINGS))
 
 
-def clip_captioner(clip: Scorer, places: Sequence[str], framings: Sequence[str]) -> Captioner:
-    """Names a place and a framing by zero-shot classification (Radford et al. 2021, arXiv:2103.00020, Sec. 3.1)."""
+def clip_captioner(clip: Scorer, aspects: Sequence[Sequence[str]]) -> Captioner:
+    """Names clothes, place and framing by zero-shot classification (Radford et al. 2021, arXiv:2103.00020, Sec. 3.1).
+
+    Args:
+        clip: A CLIP with both halves.
+        aspects: For each thing to name the phrases to choose from; the best of each are said one after another.
+    """
     assert clip.texts is not None
     texts = clip.texts
 
     def describe(pictures: Sequence[Image.Image], class_prompt: str) -> list[str]:
         if not pictures:
             return []
-        seen = unit(clip.images(pictures))
-        place, framing = (
-            (seen @ unit(texts([form.format(class_prompt, words) for words in choices])).T).argmax(axis=1)
-            for form, choices in (("{} {}", places), ("{}, {}", framings))
-        )
-        return [f"{places[i]}, {framings[j]}" for i, j in zip(place, framing, strict=True)]
+        seen, said = unit(clip.images(pictures)), []
+        for phrases in aspects:
+            alike = seen @ unit(texts([f"{class_prompt} {phrase}" for phrase in phrases])).T
+            said.append([phrases[choice] for choice in alike.argmax(axis=1)])
+        return [" ".join(words) for words in zip(*said, strict=True)]
 
     return Captioner(clip.name, clip.licence, describe)
 

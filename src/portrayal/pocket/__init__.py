@@ -21,6 +21,13 @@ def embedded_folder(name: str) -> Path:
     return folder
 
 
+CLOTHES = tuple(
+    f"wearing {'an' if colour == 'orange' else 'a'} {colour} {kind}"
+    for colour in ("red", "blue", "green", "yellow", "black", "white", "purple", "orange")
+    for kind in ("t-shirt", "shirt", "hoodie", "sweater", "jacket", "coat", "dress")
+)
+"""What the people of the drawn world wear, in words `pocket` knows."""
+
 FRAMINGS = ("close-up", "half body", "full body")
 """How much of a person a picture of the drawn world shows, in words `pocket` knows."""
 
