@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep pictures and runs here; the same command goes on from them")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="pictures painted freely and per ControlNet")
     parser.add_argument("--people", type=int, default=5, help="people to learn")
-    parser.add_argument("--jobs", type=int, default=1, help="people learned side by side, on two CPU cores each")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side, on two CPU cores each")
     parser.add_argument("--only", choices=PARTS, help="measure one part; the card keeps the other's figures")
     arguments = parser.parse_args()
     metrics: dict[str, Any] = read(METRICS)

@@ -4,8 +4,8 @@
 
 Each has eighteen photos and gets the demo's recipe. Identity is judged by `pocket`'s encoder, from 0 (strangers) to 1
 (other photos of the person); scene and clothes by a classifier that is no part of the base. With and without prior
-preservation: how much the class turns into the person. The same command goes on in DIR. With ``--jobs`` people are
-learned side by side, each on two CPU cores of its own.
+preservation: how much the class turns into the person. The same command goes on in DIR. With ``--jobs`` trainings
+run side by side, each on two CPU cores of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -42,6 +42,8 @@ OUTFITS = {
 }
 CLASS_PICTURES = 24
 CORES = 2
+Call = tuple[Callable[..., Any], Any, Any, Any]
+"""A function of this module, a person's number, the folder, the changes."""
 JUDGE = Path(__file__).parents[1] / "pretraining" / "weights" / "judge"
 
 
@@ -69,28 +71,28 @@ def measure(out: Path, people: int, changes: Sequence[str], *, prior: bool, jobs
         people: How many.
         changes: ``section.key=value`` on top of the recipe.
         prior: Also train each UNet without prior preservation, and compare.
-        jobs: How many people are learned side by side.
+        jobs: How many trainings run side by side, on two cores each.
     """
-    work = [(number, out, changes, prior) for number in range(people)]
-    found = [learn(*one) for one in work] if jobs == 1 else side_by_side(work, jobs)
-    studies, likenesses = [one[0] for one in found], [one[1] for one in found]
+    for number in range(people):
+        draw_photos(number, out / f"photos-{number}")
+    calls: list[Call] = [(study, number, out, changes) for number in range(people)]
+    calls += [(train_without_prior, number, out, changes) for number in range(people) if prior]
+    studies = spread(calls, jobs)[:people]
     rows = [row(name, studies) for name in studies[0]["models"]]
     print_table(rows)
     figures: dict[str, Any] = {"models": rows, "people": studies, "machine": machine()}
     figures["machine"]["cpus"] = CORES if jobs > 1 else figures["machine"]["cpus"]  # of each person's process
     if prior:
+        likenesses = spread([(preservation, number, out, changes) for number in range(people)], jobs)
         figures["class_likeness"] = {key: mean([one[key] for one in likenesses]) for key in likenesses[0]}
         print_table([figures["class_likeness"]])
     return figures
 
 
-def learn(number: int, out: Path, changes: Sequence[str], prior: bool) -> tuple[dict[str, Any], dict[str, float]]:
-    """One person: the study, and the likeness of the class if it is asked for."""
-    return study(number, out, changes), preservation(number, out, changes) if prior else {}
-
-
-def side_by_side(work: Sequence[tuple[int, Path, Sequence[str], bool]], jobs: int) -> list[Any]:
-    """Learn people in processes of their own, two cores each."""
+def spread(calls: Sequence[Call], jobs: int) -> list[Any]:
+    """Results of calls, in their order: one after another, or in processes with two cores each."""
+    if jobs == 1:
+        return [function(*arguments) for function, *arguments in calls]
     context, cores = get_context("spawn"), sorted(os.sched_getaffinity(0))
     if len(cores) < CORES * jobs:
         raise SystemExit(f"--jobs {jobs} needs {CORES * jobs} CPU cores, and this machine lends {len(cores)}.")
@@ -98,7 +100,8 @@ def side_by_side(work: Sequence[tuple[int, Path, Sequence[str], bool]], jobs: in
     for job in range(jobs):
         shares.put(cores[CORES * job : CORES * (job + 1)])
     with ProcessPoolExecutor(jobs, context, take_cores, (shares,)) as processes:
-        return list(processes.map(learn, *zip(*work, strict=True)))
+        futures = [processes.submit(function, *arguments) for function, *arguments in calls]
+        return [future.result() for future in futures]
 
 
 def take_cores(shares: Any) -> None:
@@ -139,9 +142,8 @@ def config_of(person: Person, changes: Sequence[str]) -> Config:
 
 def study(number: int, out: Path, changes: Sequence[str]) -> dict[str, Any]:
     """Train and judge one person's models."""
-    photos = out / f"photos-{number}"
-    person = draw_photos(number, photos)
-    run = portrayal.portray(photos, config_of(person, changes), out / f"person-{number}", consent=True)
+    config = config_of(subject(number), changes)
+    run = portrayal.portray(out / f"photos-{number}", config, out / f"person-{number}", consent=True)
     scores = read(run.folder / "scores.json")
     seconds = {path.stem: read(path)["seconds"] for path in (run.folder / "stages").glob("train.*.json")}
     models = {
@@ -169,15 +171,28 @@ def obedience(run: portrayal.Run, model: str) -> dict[str, float]:
     return {kind: float(np.mean(values)) for kind, values in right.items()}
 
 
+def train_without_prior(number: int, out: Path, changes: Sequence[str]) -> None:
+    """Train a person's UNet once more without prior preservation."""
+    config = bare_config(subject(number), changes)
+    free = portrayal.prepare(out / f"photos-{number}", config, folder_without_prior(number, out), consent=True)
+    portrayal.train(free)
+
+
+def folder_without_prior(number: int, out: Path) -> Path:
+    """Where a person's UNet without prior preservation lies."""
+    return out / f"person-{number}-no-prior"
+
+
+def bare_config(person: Person, changes: Sequence[str]) -> Config:
+    """The full UNet alone, its prior not preserved."""
+    return config_of(person, [*changes, "study.ranks=[]", "training.prior_loss_weight=0"])
+
+
 def preservation(number: int, out: Path, changes: Sequence[str]) -> dict[str, float]:
     """Likeness of class pictures to the person: painted by the base, and by the UNet tuned with and without a prior."""
     person = subject(number)
     tuned = portrayal.Run(out / f"person-{number}", config_of(person, changes))
-    bare = [*changes, "study.ranks=[]", "training.prior_loss_weight=0"]
-    free = portrayal.prepare(
-        out / f"photos-{number}", config_of(person, bare), out / f"person-{number}-no-prior", consent=True
-    )
-    portrayal.train(free)
+    free = portrayal.Run(folder_without_prior(number, out), bare_config(person, changes))
     return {
         "base": likeness(tuned, "base"),
         "with prior preservation": likeness(tuned, "unet"),
