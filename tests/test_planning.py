@@ -42,10 +42,3 @@ def test_poses_are_refused_before_training_where_they_cannot_be_read() -> None:
     ready = ["control.ready_made=true", "control.reference=pose.png", 'control.kinds=["openpose"]']
     check_control(load_config("pocket-demo", ready), other)
     check_control(load_config("pocket-demo"), find_base(config.base))
-
-
-def test_a_captioner_is_refused_where_there_is_none() -> None:
-    config = load_config("pocket-demo", ["prepare.captions=captioner", "control.enabled=false"])
-    with pytest.raises(WeightsError, match="owner/name") as caught:
-        settle(config, replace(find_base(config.base), kind="hub", name="owner/name"))
-    assert "prepare.captions=template" in caught.value.remedy

@@ -81,17 +81,14 @@ def settle(config: Config, source: BaseSource | None = None) -> Plan:
 
     Raises:
         UsageError: If a prompt is too long for the base or a target module matches nothing.
-        WeightsError: If the base cannot be had, or lacks the pose reader or captioner that was asked for.
+        WeightsError: If the base cannot be had, or has no pose reader and needs one.
     """
     from portrayal.models.base import choose_device, resolve_precision
-    from portrayal.models.captioner import check_captioner
 
     source = source or find_base(config.base)
     device = choose_device()
     check_trackers(config)
     check_control(config, source)
-    if config.prepare.captions == "captioner":
-        check_captioner(source)
     precision = resolve_precision(config.training.mixed_precision, device)
     if precision == "fp16" and device.type != "cuda":
         raise UsageError(

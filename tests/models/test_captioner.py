@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from portrayal.models.captioner import load_captioner
+from portrayal.models.captioner import blip_captioner, load_captioner, without_looks
 from portrayal.models.source import BaseSource
 from portrayal.pocket import FRAMINGS, PLACES, WEIGHTS
 
@@ -37,3 +39,58 @@ def test_places_and_framings_of_drawn_people_are_named() -> None:
 
 def test_no_pictures_no_words() -> None:
     assert load_captioner(POCKET, torch.device("cpu")).describe([], "a photo of a person") == []
+
+
+@pytest.mark.parametrize(
+    ("caption", "said"),
+    [
+        ("in a red dress standing in a kitchen", "in a red dress standing in a kitchen"),
+        ("with long brown hair and glasses in a park", "in a park"),
+        ("wearing sunglasses on the beach", "wearing sunglasses on the beach"),
+        ("in a forest with her blond hair in a ponytail.", "in a forest"),
+        ("", ""),
+    ],
+)
+def test_the_subject_s_looks_are_left_to_the_token(caption: str, said: str) -> None:
+    assert without_looks(caption) == said
+
+
+def test_blip_goes_on_from_the_prompt_of_the_class(tmp_path: Path) -> None:
+    """A small BLIP with random weights: its words mean nothing, and the same pictures get the same words."""
+    folder = random_blip(tmp_path / "blip")
+    captioner = blip_captioner(folder, torch.device("cpu"))
+    rng = np.random.default_rng(3)
+    pictures = [Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)) for _ in range(10)]
+    said = captioner.describe(pictures, "a photo of a woman")
+    assert len(said) == 10
+    assert captioner.describe(pictures, "a photo of a woman") == said
+    assert any(said)
+
+
+def random_blip(folder: Path) -> Path:
+    """A BLIP of two small layers, saved as the hub's are."""
+    from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessorPil
+
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "[DEC]",
+        *["a", "photo", "of", "woman", "in", "the", "red", "street", "smiling"],
+    ]
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = small | {"vocab_size": len(words), "encoder_hidden_size": 32, "bos_token_id": 5, "sep_token_id": 3}
+    torch.manual_seed(0)
+    config = BlipConfig(
+        text_config=text | {"pad_token_id": 0, "eos_token_id": 3},
+        vision_config=small | {"image_size": 32, "patch_size": 16},
+        projection_dim=32,
+    )
+    BlipForConditionalGeneration(config).save_pretrained(folder)
+    BlipImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    vocabulary = folder / "vocab.txt"
+    vocabulary.write_text("\n".join(words), encoding="utf-8")
+    BertTokenizer(vocab=str(vocabulary)).save_pretrained(folder)
+    return folder

@@ -5,18 +5,31 @@ A word of the caption explains what it names, so that the instance token is left
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from portrayal.errors import WeightsError
 from portrayal.models.encoders import Scorer, clip_scorer
-from portrayal.models.source import BaseSource
+from portrayal.models.source import BaseSource, fetch
 from portrayal.pocket import CLOTHES, FRAMINGS, PLACES, WEIGHTS
+
+BLIP = "Salesforce/blip-image-captioning-large"
+BLIP_FILES = ("*.json", "vocab.txt", "model.safetensors")
+BATCH = 8
+MOST_TOKENS = 24
+LOOKS = re.compile(
+    r"\b(?:with|wearing|and)(?: (?:a|an|her|his|their))?(?: [\w-]+){0,3}? "
+    r"(?:hair|hairstyle|haircut|ponytail|bun|bangs|braids|beard|moustache|mustache|eyes|freckles|glasses)\b"
+    r"(?: in (?:a )?(?:ponytail|bun|braids)\b)?"
+)
+"""What belongs to the subject: named in a caption, it would be learned as the word's and not as the token's."""
 
 
 @dataclass(frozen=True)
@@ -29,28 +42,16 @@ class Captioner:
     """Pictures and the prompt of the class, `a photo of a woman` → for each the words to append to it."""
 
 
-def check_captioner(source: BaseSource) -> None:
-    """Refuse a base that has no captioner.
-
-    Raises:
-        WeightsError: If it has none.
-    """
-    if source.kind != "pocket":
-        raise WeightsError(
-            f"Photos for the base {source.name} cannot be described, only photos for pocket so far.",
-            "Set prepare.captions=template, or write a .txt beside each photo.",
-        )
-
-
 def load_captioner(source: BaseSource, device: torch.device) -> Captioner:
-    """The captioner that fits a base.
+    """The captioner that fits a base: `pocket`'s own CLIP for drawn people, BLIP for photos.
 
     Raises:
-        WeightsError: If there is none.
+        WeightsError: If BLIP's weights cannot be had.
     """
-    check_captioner(source)
-    clip = clip_scorer(WEIGHTS / "clip", "pocket's CLIP", "Apache-2.0", device)
-    return clip_captioner(clip, (CLOTHES, PLACES, FRAMINGS))
+    if source.kind == "pocket":
+        clip = clip_scorer(WEIGHTS / "clip", "pocket's CLIP", "Apache-2.0", device)
+        return clip_captioner(clip, (CLOTHES, PLACES, FRAMINGS))
+    return blip_captioner(fetch(BLIP, None, BLIP_FILES), device)
 
 
 def clip_captioner(clip: Scorer, aspects: Sequence[Sequence[str]]) -> Captioner:
@@ -73,6 +74,41 @@ def clip_captioner(clip: Scorer, aspects: Sequence[Sequence[str]]) -> Captioner:
         return [" ".join(words) for words in zip(*said, strict=True)]
 
     return Captioner(clip.name, clip.licence, describe)
+
+
+def blip_captioner(folder: Path, device: torch.device) -> Captioner:
+    """Goes on from the prompt of the class (BLIP, Li et al. 2022, arXiv:2201.12086)."""
+    from transformers import AutoTokenizer, BlipForConditionalGeneration, BlipImageProcessorPil
+
+    model: Any = BlipForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+    )
+    model.to(device).eval()
+    processor = BlipImageProcessorPil.from_pretrained(folder, local_files_only=True)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+    @torch.no_grad()
+    def describe(pictures: Sequence[Image.Image], class_prompt: str) -> list[str]:
+        said = []
+        for start in range(0, len(pictures), BATCH):
+            chunk = [picture.convert("RGB") for picture in pictures[start : start + BATCH]]
+            pixels = processor(images=chunk, return_tensors="pt").pixel_values.to(device)
+            prompt = tokenizer([class_prompt] * len(chunk), return_tensors="pt", return_token_type_ids=False).to(device)
+            tokens = model.generate(pixels, **prompt, num_beams=3, max_new_tokens=MOST_TOKENS, do_sample=False)
+            new = tokens[:, prompt.input_ids.shape[1] - 1 :]  # behind the prompt, whose end mark was taken off
+            said += tokenizer.batch_decode(new, skip_special_tokens=True)
+        return [without_looks(words) for words in said]
+
+    return Captioner(BLIP, "BSD-3-Clause", describe)
+
+
+def without_looks(words: str) -> str:
+    """Leave out what belongs to the subject.
+
+    >>> without_looks("with long brown hair in a kitchen")
+    'in a kitchen'
+    """
+    return " ".join(LOOKS.sub("", words).split()).strip(" ,.")
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
