@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import tomli_w
+from PIL import ImageColor
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -113,9 +114,18 @@ class PrepareConfig(Section):
     min_photos: int = Field(3, ge=3)
     """Fewer usable photos than this stop the run."""
 
+    background: str = "white"
+    """Colour under what is transparent in a photo: a name or `#rrggbb`."""
+
     captions: Literal["template", "captioner"] = "template"
-    """Captions of photos without a `.txt`: `template` is the instance prompt for all; `captioner` adds what each photo
+    """Captions of photos that bring none: `template` is the instance prompt for all; `captioner` adds what each photo
     shows besides the subject (clothes, place, framing), so that the instance token stands for the subject alone."""
+
+    @field_validator("background")
+    @classmethod
+    def _known_colour(cls, value: str) -> str:
+        ImageColor.getrgb(value)
+        return value
 
 
 class UnetMethod(Section):

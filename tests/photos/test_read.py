@@ -8,7 +8,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from portrayal.errors import PhotosError
 from portrayal.photos import read
-from portrayal.photos.read import UnusablePhotoError, find_photos, read_photo
+from portrayal.photos.read import UnusablePhotoError, read_photo
 
 ORIENTATION = 0x0112
 GPS = 0x8825
@@ -239,21 +239,31 @@ def test_pillows_own_lower_limit_does_not_hold(tmp_path: Path, monkeypatch: pyte
     assert Image.MAX_IMAGE_PIXELS == 1000
 
 
-def test_pictures_are_found_by_ending_or_by_their_first_bytes(tmp_path: Path) -> None:
-    landscape().save(tmp_path / "b.JPG")
-    landscape().save(tmp_path / "nameless", "PNG")
-    landscape().save(tmp_path / ".hidden.png")
-    (tmp_path / "a.jpeg").write_bytes(b"")
-    (tmp_path / "notes.txt").write_text("a caption")
-    (tmp_path / "inner.png").mkdir()
+@pytest.mark.parametrize("ending", ["gif", "png", "webp", "avif", "tif"])
+def test_a_series_of_pictures_says_so(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"moving.{ending}"
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue", "green")]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
 
-    assert [path.name for path in find_photos(tmp_path)] == ["a.jpeg", "b.JPG", "nameless"]
+    photo = read_photo(path)
+
+    assert [(finding.kind, finding.action) for finding in photo.findings] == [("animated", "kept")]
+    assert "3 pictures" in photo.findings[0].message
+    red, _, blue = photo.image.getpixel((8, 8))
+    assert red > 200 > 50 > blue
 
 
-def test_a_missing_folder_and_a_file_are_told_apart(tmp_path: Path) -> None:
-    landscape().save(tmp_path / "a.png")
+def test_the_preview_behind_a_phone_s_photo_is_no_series(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    landscape().save(path, "MPO", save_all=True, append_images=[landscape().resize((20, 10))])
 
-    with pytest.raises(PhotosError, match="no folder"):
-        find_photos(tmp_path / "missing")
-    with pytest.raises(PhotosError, match="is a file, not a folder"):
-        find_photos(tmp_path / "a.png")
+    photo = read_photo(path)
+
+    assert photo.findings == ()
+    assert photo.image.size == (80, 40)
+
+
+def test_the_background_under_transparency_can_be_chosen(tmp_path: Path) -> None:
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "a.png")
+
+    assert read_photo(tmp_path / "a.png", "#102030").image.getpixel((4, 4)) == (16, 32, 48)

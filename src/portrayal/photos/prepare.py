@@ -14,10 +14,10 @@ from typing import Literal
 from PIL import Image
 
 from portrayal.errors import PhotosError, UsageError
-from portrayal.photos.caption import read_caption
 from portrayal.photos.crop import cut_square, find_face, square_crop
 from portrayal.photos.inspect import Bits, near_duplicates, perceptual_bits, pixel_hash
-from portrayal.photos.read import IMAGE_ENDINGS, Finding, RawPhoto, UnusablePhotoError, find_photos, read_photo
+from portrayal.photos.read import IMAGE_ENDINGS, Finding, RawPhoto, UnusablePhotoError, decode_photo
+from portrayal.photos.sources import PhotoFile, find_photos
 
 THREADS = 4
 """Decoding releases the GIL; each thread holds one full picture, up to 0.6 GB at 200 megapixels."""
@@ -45,6 +45,9 @@ class PrepareSettings:
 
     min_photos: int = 3
     """Fewer different photos than this are refused."""
+
+    background: str = "white"
+    """Colour under what is transparent."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def prepare_photos(
     """Read a folder of photos, set the bad and the double ones aside, and make the rest ready for training.
 
     Args:
-        source: A folder; its subfolders are not read.
+        source: A folder, a `.zip` archive or one picture; see :func:`portrayal.photos.sources.find_photos`.
         settings: Resolution, captions and split.
         on_progress: Called with `(photos done, photos in all)` after each photo.
 
@@ -119,23 +122,23 @@ def prepare_photos(
         PhotosError: If the folder is missing, or holds too few different readable photos.
         UsageError: If `num_heldout` leaves too few photos to train on.
     """
-    paths = find_photos(source)
-    findings: list[Finding] = list(_unread_folders(source))
+    found = find_photos(source)
+    findings, files = list(found.findings), found.photos
     examined: list[_Examined] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:
         # Phones break the EXIF and MPO standards often and harmlessly, and Pillow warns each time.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        for done, outcome in enumerate(threads.map(lambda path: _examine(path, settings), paths), start=1):
+        for done, outcome in enumerate(threads.map(lambda file: _examine(file, settings), files), start=1):
             if isinstance(outcome, Finding):
                 findings.append(outcome)
             else:
                 examined.append(outcome)
                 findings.extend(outcome.findings)
             if on_progress is not None:
-                on_progress(done, len(paths))
+                on_progress(done, len(files))
     kept, doubles = _without_duplicates(examined)
     findings += doubles
-    _check_enough(source, len(paths), len(kept), settings.min_photos, findings)
+    _check_enough(source, len(files), len(kept), settings.min_photos, findings)
     return _assemble(kept, findings, settings)
 
 
@@ -178,49 +181,48 @@ def choose_heldout(
     return frozenset(candidates[:num_heldout])
 
 
-def _examine(path: Path, settings: PrepareSettings) -> _Examined | Finding:
+def _examine(file: PhotoFile, settings: PrepareSettings) -> _Examined | Finding:
     try:
-        photo = read_photo(path)
+        photo = decode_photo(file.name, file.content(), settings.background)
     except UnusablePhotoError as error:
         return error.finding
     image = photo.image
     crop = square_crop(image.size, find_face(image))
-    caption, caption_finding = read_caption(path)
     square = cut_square(image, crop, settings.resolution)
     return _Examined(
-        photo=RawPhoto(photo.id, path, square, photo.sha256),
+        photo=RawPhoto(photo.id, photo.name, square, photo.sha256),
         size=image.size,
         crop=crop,
         pixels=pixel_hash(image),
         bits=perceptual_bits(image),
-        caption=caption or settings.instance_prompt,
-        has_caption=caption is not None,
-        findings=tuple(finding for finding in (caption_finding, _small(path, crop, settings)) if finding),
+        caption=file.caption or settings.instance_prompt,
+        has_caption=file.caption is not None,
+        findings=(*photo.findings, *_small(photo.name, crop, settings)),
     )
 
 
-def _small(path: Path, crop: tuple[int, int, int], settings: PrepareSettings) -> Finding | None:
+def _small(name: str, crop: tuple[int, int, int], settings: PrepareSettings) -> Iterator[Finding]:
     if crop[2] >= settings.resolution:
-        return None
+        return
     message = f"its short side of {crop[2]} pixels is enlarged to {settings.resolution}; a larger original is sharper"
-    return Finding(path.name, "small", message, "kept")
+    yield Finding(name, "small", message, "kept")
 
 
 def _without_duplicates(examined: Sequence[_Examined]) -> tuple[list[_Examined], list[Finding]]:
     """Keep one of each set of equal pictures: one with a caption first, then by content, so that names don't count."""
     first: dict[str, _Examined] = {}
     findings = []
-    for one in sorted(examined, key=lambda one: (not one.has_caption, one.photo.sha256, one.photo.path.name)):
+    for one in sorted(examined, key=lambda one: (not one.has_caption, one.photo.sha256, one.photo.name)):
         original = first.setdefault(one.pixels, one)
         if original is not one:
-            message = f"it is the same picture as {original.photo.path.name}"
-            findings.append(Finding(one.photo.path.name, "duplicate", message, "skipped"))
-    kept = sorted(first.values(), key=lambda one: one.photo.path.name)
+            message = f"it is the same picture as {original.photo.name}"
+            findings.append(Finding(one.photo.name, "duplicate", message, "skipped"))
+    kept = sorted(first.values(), key=lambda one: one.photo.name)
     return kept, sorted(findings, key=lambda finding: finding.file)
 
 
 def _assemble(kept: Sequence[_Examined], findings: list[Finding], settings: PrepareSettings) -> Prepared:
-    names = {one.photo.id: one.photo.path.name for one in kept}
+    names = {one.photo.id: one.photo.name for one in kept}
     alike = near_duplicates({one.photo.id: one.bits for one in kept})
     for photo, leader in alike.items():
         message = f"it looks almost the same as {names[leader]}; both stay in training, never one on each side"
@@ -229,7 +231,7 @@ def _assemble(kept: Sequence[_Examined], findings: list[Finding], settings: Prep
     photos = [
         PreparedPhoto(
             id=one.photo.id,
-            source_name=one.photo.path.name,
+            source_name=one.photo.name,
             width=one.size[0],
             height=one.size[1],
             crop=one.crop,
@@ -255,15 +257,3 @@ def _check_enough(source: Path, files: int, usable: int, needed: int, findings: 
     formats = ", ".join(sorted(ending[1:] for ending in IMAGE_ENDINGS & {".jpg", ".png", ".webp", ".heic", ".tiff"}))
     add = f"Add {needed - usable} or more photos of the subject ({formats}); ten to twenty are best."
     raise PhotosError("\n".join([cause, *lines]), add)
-
-
-def _unread_folders(source: Path) -> Iterator[Finding]:
-    """Say so when photos lie in subfolders, where nobody looks."""
-    for folder in sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        try:
-            count = sum(path.suffix.lower() in IMAGE_ENDINGS for path in folder.iterdir())
-        except OSError:
-            continue
-        if count:
-            message = f"it is a folder with {count} picture file{'s' * (count != 1)}; subfolders are not read"
-            yield Finding(folder.name, "subfolder", message, "skipped")

@@ -25,6 +25,9 @@ IMAGE_ENDINGS = frozenset(
 MAX_PIXELS = 200_000_000
 """Larger pictures are refused before they are decoded; the largest phone cameras make 200 megapixels."""
 
+MAX_BYTES = 512 << 20
+"""Of one file: a 200-megapixel TIFF of 16 bits would have 1.2 GB, no phone's or camera's JPEG comes near."""
+
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 DAMAGE = (
     *(OSError, SyntaxError, ValueError, EOFError, RuntimeError, OverflowError),
@@ -44,6 +47,10 @@ FindingKind = Literal[
     "near_duplicate",
     "small",
     "caption",
+    "animated",
+    "archive",
+    "kohya_folder",
+    "mask",
 ]
 
 _header_lock = threading.Lock()
@@ -73,9 +80,10 @@ class RawPhoto:
     id: str
     """First twelve hex digits of the hash of the file's bytes; the photo keeps it for life."""
 
-    path: Path
+    name: str
     image: Image.Image
     sha256: str
+    findings: tuple[Finding, ...] = ()
 
 
 class UnusablePhotoError(PhotosError):
@@ -90,43 +98,41 @@ class UnusablePhotoError(PhotosError):
         self.finding = finding
 
 
-def find_photos(source: Path) -> list[Path]:
-    """List the photos of a folder by name; its subfolders, hidden files and everything else are left alone.
-
-    A file counts by its ending, whatever it holds, so that a broken one is reported; one with another ending, or
-    none, counts when its first bytes are those of a picture.
-
-    Raises:
-        PhotosError: If the folder is missing, is a file, or cannot be opened.
-    """
-    if not source.exists():
-        raise PhotosError(f"There is no folder {source}.", "Check its spelling, or give the folder your photos are in.")
-    if not source.is_dir():
-        raise PhotosError(f"{source} is a file, not a folder.", "Put ten to twenty photos in a folder and give that.")
-    try:
-        files = sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
-    except OSError as error:
-        raise PhotosError(f"{source} cannot be opened: {error.strerror or error}.", "Check its permissions.") from error
-    return [path for path in files if path.suffix.lower() in IMAGE_ENDINGS or _starts_like_an_image(path)]
-
-
-def read_photo(path: Path) -> RawPhoto:
-    """Read one photo.
-
-    Raises:
-        UnusablePhotoError: If the file cannot be read or is no picture; its `finding` says why. A `PhotosError`.
-    """
+def read_photo(path: Path, background: str = "white") -> RawPhoto:
+    """Read one photo; see :func:`decode_photo`."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise _unusable(path, "unreadable", f"it cannot be opened ({error.strerror or error})") from error
+        message = f"it cannot be opened ({error.strerror or error})"
+        raise _unusable(printable(path.name), "unreadable", message) from error
+    return decode_photo(printable(path.name), content, background)
+
+
+def decode_photo(name: str, content: bytes, background: str = "white") -> RawPhoto:
+    """Decode one photo.
+
+    Args:
+        name: What a person calls it.
+        content: The bytes of its file.
+        background: Colour under what is transparent, as Pillow names colours.
+
+    Raises:
+        UnusablePhotoError: If it is no picture; its `finding` says why. A `PhotosError`.
+    """
     if not content:
-        raise _unusable(path, "empty", "the file is empty (0 bytes); copy it from the phone again")
-    if path.suffix.lower() in RAW_ENDINGS:
+        raise _unusable(name, "empty", "the file is empty (0 bytes); copy it from the phone again")
+    if Path(name).suffix.lower() in RAW_ENDINGS:
         # Most raw files are TIFFs, and Pillow would take their thumbnail for the photo.
-        raise _unusable(path, "raw", "it is a camera's raw file; export it as JPEG")
+        raise _unusable(name, "raw", "it is a camera's raw file; export it as JPEG")
     sha256 = hashlib.sha256(content).hexdigest()
-    return RawPhoto(id=sha256[:12], path=path, image=_decode(path, content), sha256=sha256)
+    image, findings = _decode(name, content, background)
+    return RawPhoto(sha256[:12], name, image, sha256, findings)
+
+
+def printable(name: str) -> str:
+    """A file name that can be shown: no line breaks or control characters, no broken encoding."""
+    safe = name.encode("utf-8", "replace").decode("utf-8")
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in safe)
 
 
 def without_metadata(image: Image.Image) -> Image.Image:
@@ -136,24 +142,27 @@ def without_metadata(image: Image.Image) -> Image.Image:
     return clean
 
 
-def _unusable(path: Path, kind: FindingKind, message: str) -> UnusablePhotoError:
-    return UnusablePhotoError(Finding(path.name, kind, message, "skipped"))
+def _unusable(name: str, kind: FindingKind, message: str) -> UnusablePhotoError:
+    return UnusablePhotoError(Finding(name, kind, message, "skipped"))
 
 
-def _decode(path: Path, content: bytes) -> Image.Image:
+def _decode(name: str, content: bytes, background: str) -> tuple[Image.Image, tuple[Finding, ...]]:
     if _is_heic(content):
-        _allow_heic(path)
+        _allow_heic(name)
     try:
         opened = _open(content)
         if opened.width * opened.height > MAX_PIXELS:
             size = f"{opened.width * opened.height // 1_000_000} megapixels"
             message = f"it has {size}, over the limit of {MAX_PIXELS // 1_000_000}; scale it down"
-            raise _unusable(path, "too_large", message)
-        return without_metadata(_to_srgb(ImageOps.exif_transpose(opened)))
+            raise _unusable(name, "too_large", message)
+        frames = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)  # an MPO is a photo and its preview
+        message = f"it is a series of {frames} pictures; the first is taken"
+        image = without_metadata(_to_srgb(ImageOps.exif_transpose(opened), background))
+        return image, (Finding(name, "animated", message, "kept"),) if frames > 1 else ()
     except UnidentifiedImageError as error:
-        raise _unusable(path, "not_an_image", "its contents are not a picture, whatever its name says") from error
+        raise _unusable(name, "not_an_image", "its contents are not a picture, whatever its name says") from error
     except DAMAGE as error:
-        raise _unusable(path, "unreadable", f"the picture is damaged or cut short ({error}); copy it again") from error
+        raise _unusable(name, "unreadable", f"the picture is damaged or cut short ({error}); copy it again") from error
 
 
 def _open(content: bytes) -> Image.Image:
@@ -171,19 +180,15 @@ def _is_heic(content: bytes) -> bool:
     return content[4:8] == b"ftyp" and content[8:12] in HEIC_BRANDS and b"avif" not in content[8:64]
 
 
-def _allow_heic(path: Path) -> None:
+def _allow_heic(name: str) -> None:
     if importlib.util.find_spec("pi_heif") is None:
         message = "HEIC photos need one more package: pip install pi-heif, or export the photo as JPEG"
-        raise _unusable(path, "heic", message)
+        raise _unusable(name, "heic", message)
     importlib.import_module("pi_heif").register_heif_opener()
 
 
-def _starts_like_an_image(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            start = file.read(64)
-    except OSError:
-        return False
+def starts_like_an_image(start: bytes) -> bool:
+    """Whether the first 64 bytes of a file are those of a picture."""
     return (
         start.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*"))
         or (start.startswith(b"RIFF") and start[8:12] == b"WEBP")
@@ -191,13 +196,13 @@ def _starts_like_an_image(path: Path) -> bool:
     )
 
 
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB: sixteen bits to eight, transparency over white, the embedded profile to sRGB."""
+def _to_srgb(image: Image.Image, background: str) -> Image.Image:
+    """Any mode to RGB: sixteen bits to eight, transparency over the background, the embedded profile to sRGB."""
     profile = image.info.get("icc_profile")
     image = _eight_bits(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        image = Image.new("RGB", rgba.size, "white")
+        image = Image.new("RGB", rgba.size, background)
         image.paste(rgba, mask=rgba.getchannel("A"))
     elif image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("RGB")

@@ -41,6 +41,7 @@ def prepare(
         plan.config.prepare.num_heldout,
         plan.config.seed,
         plan.config.prepare.min_photos,
+        plan.config.prepare.background,
     )
     prepared = prepare_photos(photos, settings, lambda done, total: progress(Event("prepare", "progress", done, total)))
     if not (out / "run.json").is_file():
