@@ -263,6 +263,25 @@ def test_a_captioner_leaves_a_person_s_own_captions_alone(photos: Path, tiny_con
     assert all(caption.startswith("a photo of sks woman wearing a") for caption in described)
 
 
+def test_photos_go_to_kohya_and_come_back(tiny_run: Run, tmp_path: Path) -> None:
+    """As a training folder, which is read again with the same pictures and captions."""
+    from portrayal.data.manifest import load_dataset
+    from portrayal.photos.sources import find_photos
+
+    folder = portrayal.export_photos(tiny_run, tmp_path / "kohya", repeats=5)
+    dataset = load_dataset(tiny_run.dataset_folder)
+    found = find_photos(tmp_path / "kohya")
+    assert folder.name == "5_sks woman"
+    assert {photo.name for photo in found.photos} == {f"5_sks woman/{photo.id}.png" for photo in dataset.training}
+    by_name = {photo.name: photo for photo in found.photos}
+    for photo in dataset.training:
+        again = by_name[f"5_sks woman/{photo.id}.png"]
+        assert again.caption == photo.caption
+        assert again.content() == dataset.image_path(photo).read_bytes()
+    with pytest.raises(UsageError, match="there already"):
+        portrayal.export_photos(tiny_run, tmp_path / "kohya", repeats=5)
+
+
 def test_two_photos_are_too_few(photos: Path, tiny_config: Config, tmp_path: Path) -> None:
     own = tmp_path / "photos"
     own.mkdir()

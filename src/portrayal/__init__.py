@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from portrayal.planning import Plan, make_plan
     from portrayal.run import Event, Run
     from portrayal.settings import load_config
+    from portrayal.stages.export import export_photos
     from portrayal.stages.generate import generate
     from portrayal.stages.paint import paint
     from portrayal.stages.prepare import prepare
@@ -37,6 +38,7 @@ _HOME = {
     "Event": "run",
     "Run": "run",
     "evaluate": "workflow",
+    "export_photos": "stages.export",
     "generate": "stages.generate",
     "portray": "workflow",
     "prepare": "stages.prepare",
@@ -51,6 +53,7 @@ __all__ = [
     "PortrayalError",
     "Run",
     "evaluate",
+    "export_photos",
     "generate",
     "load_config",
     "make_plan",

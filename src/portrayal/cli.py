@@ -31,7 +31,9 @@ app = typer.Typer(
 
 EXPECTED_OS_ERRORS = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.EIO}
 
-Photos = Annotated[Path, typer.Argument(help="Folder of ten to twenty photos of one person.", show_default=False)]
+Photos = Annotated[
+    Path, typer.Argument(help="Folder or .zip of ten to twenty photos of one person.", show_default=False)
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
 BaseFlag = Annotated[
     str | None,
@@ -217,6 +219,19 @@ def report(folder: RunFolder, as_json: JsonFlag = False) -> None:
         say(result, as_json, report=str(page))
 
 
+@app.command()
+def export_photos(
+    folder: RunFolder,
+    out: Annotated[Path, typer.Argument(help="Folder that gets the training folder.", show_default=False)],
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="How often a photo counts in an epoch.")] = 10,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a run's training photos and captions as kohya's sd-scripts and OneTrainer read them."""
+    with outcome("export-photos", as_json) as result:
+        written = portrayal.export_photos(portrayal.Run.open(folder), out, repeats=repeats)
+        say(result, as_json, photos=str(written))
+
+
 def overrides(base: str | None, class_noun: str | None, settings: list[str] | None) -> list[str]:
     """The flags as settings, before those of --set."""
     flags = {"base.name": base, "subject.class_noun": class_noun}
@@ -227,7 +242,8 @@ def overrides(base: str | None, class_noun: str | None, settings: list[str] | No
 
 def folder_for(photos: Path, out: Path | None) -> Path:
     """Where a run goes when nobody said."""
-    return out or Path("runs") / (photos.resolve().name or "run")
+    named = photos.resolve()
+    return out or Path("runs") / ((named.stem if named.is_file() else named.name) or "run")
 
 
 def ask_consent(consent: bool | None, as_json: bool) -> bool | None:
