@@ -117,6 +117,10 @@ class PrepareConfig(Section):
     background: str = "white"
     """Colour under what is transparent in a photo: a name or `#rrggbb`."""
 
+    crops: Literal["one", "several"] = "one"
+    """Squares of each photo: `one` is the largest; `several` adds, where a face is found and nothing need be enlarged,
+    head and shoulders, and down to the waist. Photos to judge by have the largest alone."""
+
     captions: Literal["template", "captioner"] = "template"
     """Captions of photos that bring none: `template` is the instance prompt for all; `captioner` adds what each photo
     shows besides the subject (clothes, place, framing), so that the instance token stands for the subject alone."""
@@ -244,6 +248,10 @@ class TrainingConfig(Section):
 
     prior_loss_weight: NonNegativeFloat = 1.0
     """Weight of the class images' loss against the photos'; 0 turns prior preservation off."""
+
+    background_loss_weight: float = Field(1.0, ge=0, le=1)
+    """Weight of what lies outside a photo's mask (`NAME.mask.png` beside it, white on the subject) in its loss; 1
+    leaves masks out. Photos without a mask count whole."""
 
     num_class_images: PositiveInt = 200
     """Class images the base paints once, kept for later runs."""

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,24 @@ def test_a_missing_picture_or_dataset_is_named(tmp_path: Path) -> None:
         load_dataset(tmp_path / "dataset")
     with pytest.raises(PhotosError, match="holds no prepared dataset"):
         load_dataset(tmp_path / "elsewhere")
+
+
+def test_masks_and_nearer_squares_are_saved_and_missed_when_gone(tmp_path: Path) -> None:
+    plain = prepared()
+    close = replace(plain.photos[3], id=plain.photos[3].id + "-close", framing="close", masked=True)
+    mask = Image.linear_gradient("L").resize((16, 16))
+    images = plain.images | {close.id: Image.new("RGB", (16, 16))}
+    whole = replace(plain, photos=[*plain.photos, close], images=images, masks={close.id: mask})
+    words = {"instance_prompt": "a photo of sks", "class_noun": "woman", "seed": 3}
+
+    saved = save_dataset(tmp_path / "dataset", whole, resolution=16, **words)
+
+    assert load_dataset(tmp_path / "dataset") == saved
+    assert saved.training[-1].photo_id == plain.photos[3].id
+    with Image.open(saved.mask_path(close)) as image:
+        assert image.mode == "L"
+        assert image.tobytes() == mask.tobytes()
+    assert [path.name for path in (tmp_path / "dataset" / "masks").iterdir()] == [f"{close.id}.png"]
+    saved.mask_path(close).unlink()
+    with pytest.raises(PhotosError, match="mask"):
+        load_dataset(tmp_path / "dataset")

@@ -1,11 +1,12 @@
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
 
-from portrayal.photos import crop
-from portrayal.photos.crop import Box, cut_square, find_face, square_crop
+from portrayal.photos.crop import cut_square, head_of, square_crop, subject_squares
+from portrayal.photos.faces import Box, find_faces
 
 ASTRONAUT = Image.fromarray(data.astronaut())
 FACE = Box(170, 60, 100, 130)  # of the astronaut, by eye
@@ -15,14 +16,6 @@ def contains(square: tuple[int, int, int], face: Box) -> bool:
     left, top, side = square
     across = left <= face.left and face.left + face.width <= left + side
     return across and top <= face.top and face.top + face.height <= top + side
-
-
-def test_the_astronauts_face_is_found() -> None:
-    face = find_face(ASTRONAUT)
-
-    assert face is not None
-    assert abs(face.left + face.width / 2 - 222) < 25
-    assert abs(face.top + face.height / 2 - 120) < 30
 
 
 @pytest.mark.parametrize(
@@ -42,7 +35,7 @@ def test_the_astronauts_face_stays_in_the_square(canvas: tuple[int, int], place:
     picture.paste(ASTRONAUT, place)
     face = FACE._replace(left=FACE.left + place[0], top=FACE.top + place[1])
 
-    square = square_crop(picture.size, find_face(picture))
+    square = square_crop(picture.size, find_faces(picture)[0].box)
 
     assert contains(square, face)
     assert square[2] == 512
@@ -71,15 +64,54 @@ def test_without_a_face_upright_photos_lean_upward_and_wide_ones_are_centred() -
     assert square_crop((300, 300), None) == (0, 0, 300)
 
 
-def test_a_picture_without_a_face_has_none() -> None:
-    assert find_face(Image.new("RGB", (400, 300), "grey")) is None
-    assert find_face(Image.new("RGB", (1, 1))) is None
+@given(*[st.integers(20, 4000)] * 2, st.floats(-10, 5000), st.floats(-10, 5000))
+def test_a_square_around_a_focus_stays_in_the_picture_and_holds_it_if_it_can(
+    width: int, height: int, x: float, y: float
+) -> None:
+    left, top, side = square_crop((width, height), None, (x, y))
+
+    assert side == min(width, height)
+    assert 0 <= left <= width - side
+    assert 0 <= top <= height - side
+    if 0 <= x <= width and 0 <= y <= height:
+        assert left - 1 <= x <= left + side + 1
+        assert top - 1 <= y <= top + side + 1
 
 
-def test_without_a_cascade_nothing_is_found_and_nothing_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crop, "_cascade", lambda: None)
+@settings(deadline=None)
+@given(*[st.integers(64, 4000)] * 2, st.integers(32, 512), st.data())
+def test_nearer_squares_hold_the_head_and_are_never_enlarged(
+    width: int, height: int, resolution: int, data: st.DataObject
+) -> None:
+    side = data.draw(st.integers(8, min(width, height)))
+    face = Box(data.draw(st.integers(0, width - side)), data.draw(st.integers(0, height - side)), side, side)
 
-    assert find_face(ASTRONAUT) is None
+    squares = subject_squares((width, height), face, None, resolution)
+
+    head = head_of(face, (width, height))
+    assert next(iter(squares)) == "whole"
+    sides = [square[2] for square in squares.values()]
+    assert sides == sorted(sides, reverse=True)
+    for framing, square in squares.items():
+        left, top, side = square
+        assert 0 <= left <= width - side
+        assert 0 <= top <= height - side
+        assert contains(square, face)
+        assert framing == "whole" or side >= resolution
+        if max(head.width, head.height) <= side:
+            assert contains(square, head)
+
+
+def test_a_large_photo_gives_three_squares_and_a_small_one_gives_one() -> None:
+    face = Box(900, 500, 300, 300)
+
+    assert subject_squares((2400, 3600), face, None, 512) == {
+        "whole": (0, 0, 2400),
+        "close": (570, 247, 960),
+    }
+    assert list(subject_squares((3000, 4000), face, None, 512)) == ["whole", "half", "close"]
+    assert list(subject_squares((600, 800), Box(225, 125, 75, 75), None, 512)) == ["whole"]
+    assert list(subject_squares((3000, 4000), None, (10.0, 10.0), 512)) == ["whole"]
 
 
 def test_the_cut_is_the_square_at_the_resolution() -> None:
@@ -91,3 +123,11 @@ def test_the_cut_is_the_square_at_the_resolution() -> None:
     assert cut.size == (64, 64)
     # Lanczos reaches a pixel or two past the edge, and no further.
     assert cut.crop((3, 0, 61, 64)).getcolors() == [(58 * 64, (0, 0, 255))]
+
+
+def test_a_cut_from_a_reduced_picture_shows_the_same_square() -> None:
+    large = ASTRONAUT.resize((1024, 1024))
+
+    whole, reduced = cut_square(large, (100, 301, 640), 96), cut_square(ASTRONAUT, (100, 301, 640), 96, 2.0)
+
+    assert np.abs(np.asarray(whole, np.int16) - np.asarray(reduced, np.int16)).mean() < 3

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,9 @@ def test_a_folder_becomes_square_pictures_in_order_of_name(tmp_path: Path) -> No
     assert {image.mode for image in prepared.images.values()} == {"RGB"}
     assert prepared.photos[2].caption == "sks woman, laughing"
     assert prepared.photos[0].caption == "a photo of sks woman"
-    assert prepared.photos[0].crop == (12, 0, 72)
+    left, *rest = prepared.photos[0].crop
+    assert rest == [0, 72]
+    assert 0 <= left <= 24
     assert (prepared.photos[0].width, prepared.photos[0].height) == (96, 72)
     assert prepared.findings == []
     assert calls == [(done, 6) for done in range(1, 7)]
@@ -203,3 +206,23 @@ def test_pillows_warnings_about_phones_stay_silent(tmp_path: Path) -> None:
     (tmp_path / "photo_00.jpg").write_bytes(content[:2] + segment + content[2:])
 
     assert len(prepare(tmp_path).photos) == 3
+
+
+def test_several_squares_share_a_photos_id_and_side_of_the_split(tmp_path: Path) -> None:
+    for index, degrees in enumerate((0, 2, 4, 6, 8)):
+        picture = Image.fromarray(np.random.default_rng(index).integers(0, 256, (1000, 980, 3), dtype=np.uint8) // 4)
+        picture.paste(ASTRONAUT.rotate(degrees - 4), (20 + 60 * index, 10 + 90 * index))
+        picture.save(tmp_path / f"{index}.png")
+    settings_ = PrepareSettings(128, "a photo of sks woman", 2, 0, crops="several")
+
+    one, several = (prepare_photos(tmp_path, replace(settings_, crops=crops)) for crops in ("one", "several"))
+
+    assert {photo.framing for photo in several.photos} == {"whole", "half", "close"}
+    assert {photo.photo_id for photo in several.photos} == {photo.id for photo in one.photos}
+    for photo in several.photos:
+        assert photo.id == photo.photo_id + ("" if photo.framing == "whole" else f"-{photo.framing}")
+        assert several.images[photo.id].size == (128, 128)
+        assert photo.framing == "whole" or not (photo.heldout or photo.upscaled)
+    wholes = [photo for photo in several.photos if photo.framing == "whole"]
+    assert wholes == one.photos
+    assert sum(photo.heldout for photo in several.photos) == 2

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms
 
 from portrayal.errors import PhotosError
 from portrayal.photos import read
@@ -222,7 +222,7 @@ def test_a_file_cut_anywhere_is_a_finding_and_no_crash(tmp_path: Path, ending: s
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     Image.new("1", (20_000, 10_001)).save(tmp_path / "bomb.png")
-    monkeypatch.setattr(ImageOps, "exif_transpose", lambda image: pytest.fail("decoded"))
+    monkeypatch.setattr(read, "_turn", lambda image: pytest.fail("decoded"))
 
     with pytest.raises(UnusablePhotoError, match="200 megapixels") as caught:
         read_photo(tmp_path / "bomb.png")

@@ -6,8 +6,11 @@ import io
 import json
 import os
 import stat
+import struct
 import tempfile
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,7 @@ from PIL import Image
 from portrayal.errors import PhotosError
 from portrayal.photos import sources
 from portrayal.photos.read import UnusablePhotoError
-from portrayal.photos.sources import find_photos
+from portrayal.photos.sources import KohyaFolder, find_photos
 
 
 def png(colour: str = "red") -> bytes:
@@ -153,7 +156,11 @@ def test_kohyas_folders_are_recognised(tmp_path: Path) -> None:
         ("10_sks woman", "kohya_folder"),
         ("holiday", "subfolder"),
     ]
-    assert "'sks woman'" in found.findings[0].message
+    assert found.kohya == [KohyaFolder("10_sks woman", 10, "sks", "woman")]
+    assert "10 repeats, instance_token='sks', class_noun='woman'" in found.findings[0].message
+    assert find_photos(folder).kohya == found.kohya  # given alone
+    members = {"img/10_sks woman/a.png": png(), "img/10_sks woman/a.txt": b"sks woman"}
+    assert find_photos(archive(tmp_path / "a.zip", members)).kohya == found.kohya
 
 
 def test_captions_come_from_the_text_file_first_and_from_the_list_last(tmp_path: Path) -> None:
@@ -169,7 +176,8 @@ def test_captions_come_from_the_text_file_first_and_from_the_list_last(tmp_path:
 
     captions = ["from txt", "from caption b", "from the list c", None]
     assert [photo.caption or None for photo in found.photos] == captions
-    assert [(finding.file, finding.kind) for finding in found.findings] == [("metadata.jsonl", "caption")] * 2
+    assert [(finding.file, finding.kind) for finding in found.findings] == [("metadata.jsonl", "caption")]
+    assert found.findings[0].message.endswith("text: 5, 6")
 
 
 @settings(deadline=None)
@@ -214,6 +222,18 @@ def test_circles_of_links_and_wild_names_are_shown_safely(tmp_path: Path) -> Non
     ]
     assert len(found.photos) == len(wild)
     assert all(photo.name.isprintable() and photo.content() == png() for photo in found.photos)
+    assert {r"line\nbreak.png", r"\x1b[31mred.png", "фото.png"} <= {photo.name for photo in found.photos}
+
+
+def test_a_file_that_is_gone_when_it_is_wanted_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    photo = find_photos(tmp_path).photos[0]
+    (tmp_path / "a.png").unlink()
+
+    with pytest.raises(UnusablePhotoError, match="cannot be opened") as caught:
+        photo.content()
+
+    assert str(tmp_path) not in str(caught.value)
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
@@ -239,3 +259,119 @@ def test_no_archive_makes_it_fall_over(members: dict[str, bytes]) -> None:
             assert photo.name.isprintable()
             photo.content()
         assert [entry.name for entry in Path(folder).iterdir()] == ["a.zip"]
+
+
+def test_capitals_and_accents_do_not_part_a_photo_from_what_belongs_to_it(tmp_path: Path) -> None:
+    composed, apart = "é", "e\u0301"
+    for name in ("IMG_1.JPG", "img_1.MASK.PNG", f"{composed}.png", "Screenshot\u202fAM.png"):
+        (tmp_path / name).write_bytes(png())
+    (tmp_path / "IMG_1.TXT").write_text("one")
+    (tmp_path / f"{apart}.txt").write_text("two")
+
+    photos = find_photos(tmp_path).photos
+
+    assert [(photo.name, photo.caption) for photo in photos] == [
+        ("IMG_1.JPG", "one"),
+        ("Screenshot AM.png", None),
+        (f"{composed}.png", "two"),
+    ]
+    assert photos[0].mask is not None
+
+
+def test_masks_and_captions_without_a_photo_are_named(tmp_path: Path) -> None:
+    for name in ("a.png", "lost.mask.png"):
+        (tmp_path / name).write_bytes(png())
+    lines = [json.dumps({"file_name": name, "prompt": "words"}) for name in ("./a.png", "b.png", "\ud800.png")]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+
+    found = find_photos(tmp_path)
+
+    assert [photo.caption for photo in found.photos] == ["words"]
+    assert [(finding.file, finding.kind) for finding in found.findings] == [
+        ("lost.mask.png", "mask"),
+        ("metadata.jsonl", "caption"),
+    ]
+    assert found.findings[1].message.endswith(r"b.png, \ud800.png")
+    assert find_photos(tmp_path / "a.png").findings == []
+
+
+def test_half_letters_of_json_become_whole_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "sks \\ud800 woman"}')
+
+    assert find_photos(tmp_path).photos[0].caption == "sks ? woman"
+
+
+def test_archives_in_a_folder_and_what_is_no_file_are_named(tmp_path: Path) -> None:
+    archive(tmp_path / "inner.zip", {"a.png": png()})
+    os.mkfifo(tmp_path / "pipe.jpg")
+
+    assert kinds(tmp_path) == [("inner.zip", "archive"), ("pipe.jpg", "unreadable")]
+    assert names(tmp_path) == []
+
+
+def test_a_picture_that_ends_in_an_archive_is_a_picture(tmp_path: Path) -> None:
+    inner = archive(tmp_path / "inner.zip", {"b.png": png()}).read_bytes()
+    (tmp_path / "a.png").write_bytes(png() + inner)
+
+    assert names(tmp_path / "a.png") == ["a.png"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_files_of_one_name_and_rare_packings_are_named(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.zip", {"a.png": png()})
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("a.png", png("blue"))
+        file.writestr("b.png", png(), compress_type=zipfile.ZIP_LZMA)
+
+    assert kinds(path) == [("a.png", "archive"), ("b.png", "archive")]
+    assert find_photos(path).photos[0].content() == png()
+
+
+def test_all_that_an_archive_unpacks_to_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MAX_TOTAL_BYTES", 2 * len(png()))
+
+    path = archive(tmp_path / "a.zip", {f"{number}.png": png() for number in range(4)})
+
+    assert names(path) == ["0.png", "1.png"]
+    assert kinds(path) == [("2.png", "archive"), ("3.png", "archive")]
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_list_of_contents_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wide: bool
+) -> None:
+    """Python's zipfile reads the list whole, before anyone can count its entries."""
+    path = archive(tmp_path / "a.zip", {f"{number}.png": png() for number in range(40)})
+    if wide:  # the same list by ZIP64's records, which outrank the plain one
+        content = path.read_bytes()
+        place = content.rfind(b"PK\5\6")
+        length, start = struct.unpack("<II", content[place + 12 : place + 20])
+        record = b"PK\6\6" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, 40, 40, length, start)
+        locator = b"PK\6\7" + struct.pack("<IQI", 0, place, 1)
+        plain = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 40, 40, 5, 0xFFFFFFFF, 0)
+        path.write_bytes(content[:place] + record + locator + plain)
+    assert len(names(path)) == 40
+    monkeypatch.setattr(sources, "MAX_DIRECTORY_BYTES", 1000)
+
+    with pytest.raises(PhotosError, match="list of contents"):
+        find_photos(path)
+
+
+def test_a_long_archive_is_read_in_no_time(tmp_path: Path) -> None:
+    """The list of contents is read once, not once for each file."""
+    path = archive(tmp_path / "a.zip", {f"{number}.txt": b"words" for number in range(15_000)} | {"a.png": png()})
+    start = time.process_time()
+
+    assert names(path) == ["a.png"]
+    assert time.process_time() - start < 20
+
+
+def test_an_archive_is_read_by_many_threads(tmp_path: Path) -> None:
+    members = {f"{number:02d}.png": os.urandom(200_000) for number in range(40)}
+
+    photos = find_photos(archive(tmp_path / "a.zip", members)).photos
+    with ThreadPoolExecutor(8) as threads:
+        contents = list(threads.map(lambda photo: photo.content(), photos))
+
+    assert contents == list(members.values())

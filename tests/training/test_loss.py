@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,15 @@ import torch
 from diffusers import DDPMScheduler
 
 from portrayal.data.batches import Batch, BatchSource
-from portrayal.training.loss import Noise, diffusion_loss, draw_noise, min_snr_weight, training_target
+from portrayal.data.encode import EncodedDataset
+from portrayal.training.loss import (
+    Noise,
+    diffusion_loss,
+    draw_noise,
+    min_snr_weight,
+    training_target,
+    weighted_mean,
+)
 
 
 def scheduler_of(prediction_type: str = "epsilon") -> DDPMScheduler:
@@ -120,3 +129,80 @@ def test_a_batch_moves_whole(encoded) -> None:
     tensors = [getattr(moved, name) for name in ("latents", "input_ids", "prompt_embeds", "weights")]
     assert all(tensor.is_meta for tensor in tensors)
     assert moved.ids == batch.ids
+
+
+def masked(photos: EncodedDataset) -> EncodedDataset:
+    """The left half of every second photo is the subject."""
+    masks = torch.ones(len(photos), 1, *photos.mean.shape[2:])
+    masks[::2, :, :, masks.shape[-1] // 2 :] = 0
+    return replace(photos, masks=masks)
+
+
+def loss_of(pocket, batch: Batch) -> torch.Tensor:
+    noise = draw_noise(batch.latents, 1000, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return diffusion_loss(
+            pocket.unet,
+            pocket.noise_scheduler,
+            batch.latents,
+            batch.prompt_embeds,
+            noise,
+            snr_gamma=5.0,
+            place_weights_B1HW=batch.place_weights,
+        )
+
+
+def test_a_weighted_mean_worked_out_by_hand() -> None:
+    """Errors of 8 on a quarter of the places and of 2 elsewhere; weights of 1 there and ½ elsewhere."""
+    error, weights = torch.full((1, 4, 4, 4), 2.0), torch.full((1, 1, 4, 4), 0.5)
+    error[..., :2, :2], weights[..., :2, :2] = 8.0, 1.0
+    assert weighted_mean(error, weights).tolist() == pytest.approx([(4 * 8 + 12 * 0.5 * 2) / (4 + 12 * 0.5)])
+    assert weighted_mean(error, torch.where(weights == 1, 1.0, 0.0)).tolist() == [8.0]
+
+
+def test_a_background_weight_of_one_is_no_mask_bit_for_bit(pocket, encoded) -> None:
+    plain = BatchSource(encoded.photos, encoded.class_images, 4, 2, 0.5, 1.0, seed=0).at(0)
+    with_masks = BatchSource(masked(encoded.photos), encoded.class_images, 4, 2, 0.5, 1.0, 0, 1.0).at(0)
+    ones = replace(plain, place_weights=torch.ones(6, 1, *plain.latents.shape[2:]))
+    assert with_masks.place_weights is None
+    assert torch.equal(loss_of(pocket, plain), loss_of(pocket, with_masks))
+    assert torch.equal(loss_of(pocket, plain), loss_of(pocket, ones))
+
+
+def test_masks_change_the_loss_of_their_own_photos_alone(pocket, encoded) -> None:
+    plain = BatchSource(encoded.photos, encoded.class_images, 4, 2, 0.5, 1.0, seed=0).at(0)
+    batch = BatchSource(masked(encoded.photos), encoded.class_images, 4, 2, 0.5, 1.0, 0, 0.2).at(0)
+    assert torch.equal(plain.latents, batch.latents)
+    same = (loss_of(pocket, plain) == loss_of(pocket, batch)).tolist()
+    assert same == [picture not in ("photo0", "photo2") for picture in batch.ids]
+    assert batch.place_weights is not None
+    assert batch.place_weights.unique().tolist() == pytest.approx([0.2, 1.0])
+
+
+def test_a_background_weight_of_zero_gives_no_gradient_outside(encoded) -> None:
+    batch = BatchSource(masked(encoded.photos), None, 4, 4, 1.0, 1.0, 0, 0.0).at(0)
+    prediction = torch.zeros_like(batch.latents, requires_grad=True)
+    noise = draw_noise(batch.latents, 1000, generator=torch.Generator().manual_seed(0))
+    loss = diffusion_loss(
+        lambda *_: SimpleNamespace(sample=prediction),
+        scheduler_of(),
+        batch.latents,
+        batch.prompt_embeds,
+        noise,
+        snr_gamma=None,
+        place_weights_B1HW=batch.place_weights,
+    )
+    loss.sum().backward()
+    half = prediction.shape[-1] // 2
+    for picture, gradient in zip(batch.ids, prediction.grad, strict=True):
+        outside = gradient[..., half:]
+        assert (outside == 0).all() if picture in ("photo0", "photo2") else (outside != 0).all()
+        assert (gradient[..., :half] != 0).all()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+def test_the_losss_scale_does_not_change_with_the_masks_area(share: float) -> None:
+    error = torch.full((2, 4, 10, 10), 3.0)
+    weights = torch.zeros(2, 1, 10, 10)
+    weights[..., : int(10 * share)] = 1
+    assert weighted_mean(error, weights).tolist() == pytest.approx([3.0, 3.0])

@@ -5,6 +5,7 @@ Shapes: B pictures, C latent channels, H and W latent size, L prompt tokens, D t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,6 +27,8 @@ class Batch:
         weights: Share of each picture's loss in the loss of the batch, shape `(B,)`: `1/n` for each of `n` photos,
             `prior_loss_weight/m` for each of `m` class images.
         num_photos: How many of the pictures are photos.
+        place_weights: Weight of each place in its picture's loss, shape `(B, 1, H, W)`: 1 on the subject, less on the
+            background of masked photos; nothing when all places weigh the same.
     """
 
     ids: tuple[str, ...]
@@ -34,6 +37,7 @@ class Batch:
     prompt_embeds: Tensor
     weights: Tensor
     num_photos: int
+    place_weights: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device."""
@@ -43,6 +47,7 @@ class Batch:
             input_ids=self.input_ids.to(device),
             prompt_embeds=self.prompt_embeds.to(device),
             weights=self.weights.to(device),
+            place_weights=None if self.place_weights is None else self.place_weights.to(device),
         )
 
 
@@ -58,6 +63,7 @@ class BatchSource:
         prior_loss_weight: Weight of a class image's loss against a photo's.
         scaling_factor: The VAE's factor from latents to the UNet's input.
         seed: The run's seed.
+        background_loss_weight: Weight of the places outside of the masks; 1 leaves the masks out.
     """
 
     photos: EncodedDataset
@@ -67,6 +73,7 @@ class BatchSource:
     prior_loss_weight: float
     scaling_factor: float
     seed: int
+    background_loss_weight: float = 1.0
 
     def at(self, position: int, rank: int = 0) -> Batch:
         """The batch at a position: position `p` of a training is its `p`-th forward pass, counted from 0."""
@@ -87,7 +94,15 @@ class BatchSource:
             prompt_embeds=torch.stack([data.prompt_embeds[index] for data, index, _ in rows]),
             weights=torch.tensor([weight for _, _, weight in rows]),
             num_photos=self.size,
+            place_weights=self._place_weights(rows),
         )
+
+    def _place_weights(self, rows: Sequence[tuple[EncodedDataset, int, float]]) -> Tensor | None:
+        if self.photos.masks is None or self.background_loss_weight == 1:
+            return None
+        whole = torch.ones_like(self.photos.masks[0])
+        masks = torch.stack([whole if data.masks is None else data.masks[index] for data, index, _ in rows])
+        return masks + self.background_loss_weight * (1 - masks)
 
     def indices(self, data: EncodedDataset, name: str, size: int, position: int, rank: int) -> list[int]:
         """Which pictures: every epoch is a fresh shuffle, and epochs follow one another without a gap."""

@@ -6,7 +6,7 @@ Shapes: N pictures, C latent channels, H and W latent size, L prompt tokens, D t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ class EncodedDataset:
         std: Its standard deviation, same shape.
         input_ids: Token ids of each caption, shape `(N, L)`.
         prompt_embeds: Features of each caption by the base's text encoder, shape `(N, L, D)`.
+        masks: How much of each place of each picture is the subject, from 0 to 1, shape `(N, 1, H, W)`; 1 all over
+            where a picture has no mask; nothing when none has.
     """
 
     ids: tuple[str, ...]
@@ -36,6 +38,7 @@ class EncodedDataset:
     std: Tensor
     input_ids: Tensor
     prompt_embeds: Tensor
+    masks: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,6 +48,8 @@ class EncodedDataset:
         from safetensors.torch import save_file
 
         tensors = {name: getattr(self, name).contiguous() for name in ("mean", "std", "input_ids", "prompt_embeds")}
+        if self.masks is not None:
+            tensors["masks"] = self.masks.contiguous()
         save_file(tensors, path, metadata={"ids": json.dumps(self.ids)})
 
     @classmethod
@@ -53,17 +58,24 @@ class EncodedDataset:
         from safetensors import safe_open
 
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in ("mean", "std", "input_ids", "prompt_embeds")}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
             ids = tuple(json.loads(file.metadata()["ids"]))
         return cls(ids, **tensors)
 
 
-def encode(base: BaseModel, pictures: Iterable[tuple[str, Image.Image, str]], *, batch_size: int = 8) -> EncodedDataset:
+def encode(
+    base: BaseModel,
+    pictures: Iterable[tuple[str, Image.Image, str]],
+    masks: Mapping[str, Image.Image] | None = None,
+    *,
+    batch_size: int = 8,
+) -> EncodedDataset:
     """Encode pictures with their ids and captions.
 
     Args:
         base: The base whose VAE and text encoder read them.
         pictures: Id, RGB picture at the training resolution, and caption of each.
+        masks: Masks of the pictures that have one by id, mode `L`, white where the subject is.
         batch_size: Pictures encoded at once.
     """
     rows = list(pictures)
@@ -75,7 +87,22 @@ def encode(base: BaseModel, pictures: Iterable[tuple[str, Image.Image, str]], *,
     where = torch.tensor([unique.index(row[2]) for row in rows])
     input_ids = base.input_ids(unique).cpu()
     prompt_embeds = base.encode_prompts(unique).float().cpu()
-    return EncodedDataset(tuple(row[0] for row in rows), mean, std, input_ids[where], prompt_embeds[where])
+    ids = tuple(row[0] for row in rows)
+    at_latent_size = latent_masks(ids, masks, mean.shape[2:]) if masks else None
+    return EncodedDataset(ids, mean, std, input_ids[where], prompt_embeds[where], at_latent_size)
+
+
+def latent_masks(ids: Sequence[str], masks: Mapping[str, Image.Image], size: Sequence[int]) -> Tensor:
+    """Masks at latent size, shape `(N, 1, H, W)`: the subject's share of the pixels that a latent stands for."""
+    import numpy as np
+
+    height, width = size
+    found = torch.ones(len(ids), 1, height, width)
+    for index, photo in enumerate(ids):
+        if photo in masks:
+            small = masks[photo].convert("L").resize((width, height), Image.Resampling.BOX)
+            found[index, 0] = torch.from_numpy(np.asarray(small, dtype=np.float32)) / 255
+    return found
 
 
 @torch.no_grad()

@@ -1,8 +1,9 @@
-"""A PreparedDataset: a folder of `manifest.json` and `images/<id>.png`, written whole or not at all."""
+"""A PreparedDataset: a folder of `manifest.json`, `images/<id>.png`, `masks/<id>.png`, written whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +20,8 @@ from portrayal.run import atomic_folder
 SCHEMA: Final = 1
 MANIFEST = "manifest.json"
 IMAGES = "images"
+MASKS = "masks"
+ID = re.compile(r"[0-9A-Za-z]+(-half|-close)?")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class PreparedDataset:
     def image_path(self, photo: PreparedPhoto) -> Path:
         """Where a photo's square picture lies."""
         return self.folder / IMAGES / f"{photo.id}.png"
+
+    def mask_path(self, photo: PreparedPhoto) -> Path:
+        """Where the mask of a masked photo's square lies."""
+        return self.folder / MASKS / f"{photo.id}.png"
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,11 @@ def save_dataset(
     with atomic_folder(folder) as temporary:
         (temporary / IMAGES).mkdir()
         for photo in photos:
-            _write(temporary / IMAGES / f"{photo.id}.png", _png(prepared.images[photo.id]))
+            _write(temporary / IMAGES / f"{photo.id}.png", _png(without_metadata(prepared.images[photo.id])))
+        if prepared.masks:
+            (temporary / MASKS).mkdir()
+        for photo_id, mask in prepared.masks.items():
+            _write(temporary / MASKS / f"{photo_id}.png", _png(mask))
         _write(temporary / MANIFEST, _ADAPTER.dump_json(manifest, indent=1))
     return PreparedDataset(folder, resolution, instance_prompt, class_noun, seed, photos, findings)
 
@@ -108,12 +119,14 @@ def load_dataset(folder: Path) -> PreparedDataset:
 
 def _check_pictures(dataset: PreparedDataset, remedy: str) -> None:
     ids = [photo.id for photo in dataset.photos]
-    if len(set(ids)) < len(ids) or any(not photo.isalnum() for photo in ids):
+    if len(set(ids)) < len(ids) or not all(ID.fullmatch(photo) for photo in ids):
         raise PhotosError(f"{dataset.folder / MANIFEST} is damaged: its photo ids are not what they should be.", remedy)
     for photo in dataset.photos:
         path = dataset.image_path(photo)
         if not path.is_file():
             raise PhotosError(f"The picture {path} of {photo.source_name} is missing.", remedy)
+        if photo.masked and not dataset.mask_path(photo).is_file():
+            raise PhotosError(f"The mask {dataset.mask_path(photo)} of {photo.source_name} is missing.", remedy)
 
 
 def _first_fault(error: ValidationError) -> str:
@@ -124,7 +137,7 @@ def _first_fault(error: ValidationError) -> str:
 
 def _png(image: Image.Image) -> bytes:
     content = BytesIO()
-    without_metadata(image).save(content, "PNG")
+    image.save(content, "PNG")
     return content.getvalue()
 
 

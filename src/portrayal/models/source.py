@@ -249,6 +249,14 @@ def online(timeout: float = 2.0) -> bool:
         return False
 
 
+def cached_file(hub_id: str, file: str) -> Path | None:
+    """One file of a hub repository, if it is on this machine already."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(hub_id, file)
+    return Path(found) if isinstance(found, str) else None
+
+
 def is_cached(hub_id: str, revision: str | None) -> bool:
     """Whether a hub id's weights are already on this machine."""
     from huggingface_hub import try_to_load_from_cache

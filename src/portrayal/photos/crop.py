@@ -1,100 +1,109 @@
-"""Choose the square of a photo that shows the subject, and cut it out."""
+"""Choose the squares of a photo that show the subject, and cut them out."""
 
 from __future__ import annotations
 
-import threading
-from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Final, Literal
 
-import cv2
-import numpy as np
 from PIL import Image
 
-CASCADE = "haarcascade_frontalface_alt2.xml"
-"""Of OpenCV's frontal cascades, the one that found the face in all of 42 test canvases and nothing else in any."""
+from portrayal.photos.faces import Box
 
-DETECTION_SIDE = 400
-"""Short side of the copy in which faces are looked for: 60 ms a photo."""
+Square = tuple[int, int, int]
+"""Left, top and side, in pixels."""
 
-FACE_HEIGHT_IN_CROP = 0.4
+Framing = Literal["whole", "half", "close"]
+"""The largest square; down to the waist; head and shoulders."""
+
+FACE_HEIGHT_IN_CROP: Final[dict[Framing, float]] = {"whole": 0.4, "half": 0.3, "close": 0.42}
 """Where the middle of the face should lie in the square, from its top: room for shoulders, not for sky."""
 
-UPWARD_BIAS = 1 / 3
-"""Share of what an upright photo loses that is taken from its top when no face is found; heads are high up."""
+SIDE_IN_FACES: Final[dict[Framing, float]] = {"half": 6.0, "close": 3.2}
+"""Side of a square in heights of the face; a head with its hair is about one and a half of them."""
 
-# OpenCV's classifier keeps scratch memory and must not run in two threads at once; it uses all cores by itself.
-_cascade_lock = threading.Lock()
+MOST_OF_THE_NEXT: Final = 0.7
+"""A nearer square is cut only if its side is at most this share of the next one's: otherwise both show the same."""
 
+HEAD_ABOVE, HEAD_BESIDE, HEAD_BELOW = 0.6, 0.3, 0.2
+"""What the head has beyond the face's box, in its heights and widths: hair, ears, chin."""
 
-class Box(NamedTuple):
-    """A rectangle in pixels."""
-
-    left: int
-    top: int
-    width: int
-    height: int
+UPWARD_BIAS: Final = 1 / 3
+"""Share of what an upright photo loses that is taken from its top when nothing is known; heads are high up."""
 
 
-def find_face(image: Image.Image) -> Box | None:
-    """Find the largest frontal face with OpenCV's Haar cascade (Viola and Jones 2001), or nothing.
-
-    It misses turned heads; a miss only means a centred crop.
-    """
-    cascade = _cascade()
-    if cascade is None:
-        return None
-    scale = min(1.0, DETECTION_SIDE / min(image.size))
-    size = (round(image.width * scale), round(image.height * scale))
-    small = np.asarray(image.convert("L").resize(size, Image.Resampling.LANCZOS))
-    smallest = max(24, min(size) // 10)
-    with _cascade_lock:
-        found = cascade.detectMultiScale(small, scaleFactor=1.1, minNeighbors=5, minSize=(smallest, smallest))
-    if len(found) == 0:
-        return None
-    largest = max((tuple(int(value) for value in box) for box in found), key=lambda box: (box[2] * box[3], box))
-    return _enlarged(largest, scale, image.size)
+def head_of(face: Box, size: tuple[int, int]) -> Box:
+    """The whole head around a face, as far as the picture shows it."""
+    left = max(0, round(face.left - HEAD_BESIDE * face.width))
+    top = max(0, round(face.top - HEAD_ABOVE * face.height))
+    right = min(size[0], round(face.left + (1 + HEAD_BESIDE) * face.width))
+    bottom = min(size[1], round(face.top + (1 + HEAD_BELOW) * face.height))
+    return Box(left, top, right - left, bottom - top)
 
 
-def square_crop(size: tuple[int, int], face: Box | None) -> tuple[int, int, int]:
+def square_crop(size: tuple[int, int], face: Box | None, focus: tuple[float, float] | None = None) -> Square:
     """Place the largest square in a picture: `(left, top, side)`.
 
-    The side is the whole short side, so a face only moves the window: to its middle across, to
-    `FACE_HEIGHT_IN_CROP` down, and never through the face.
+    The side is the whole short side, so what is known only moves the window: to the face's middle across, to
+    `FACE_HEIGHT_IN_CROP` down, never through the face, and never through the head if the square can hold it.
+
+    Args:
+        size: Width and height of the upright picture.
+        face: The subject's face, if one was found.
+        focus: Without a face, the point to centre on; nothing leans upward.
     """
     width, height = size
     side = min(size)
-    if face is None:
+    if face is not None:
+        return _around(size, face, side, FACE_HEIGHT_IN_CROP["whole"])
+    if focus is None:
         return (width - side) // 2, round((height - side) * UPWARD_BIAS), side
-    left = round(face.left + face.width / 2 - side / 2)
-    top = round(face.top + face.height / 2 - side * FACE_HEIGHT_IN_CROP)
-    top = max(min(top, face.top), face.top + face.height - side)
-    return _clamp(left, width - side), _clamp(top, height - side), side
+    return _clamp(round(focus[0] - side / 2), width - side), _clamp(round(focus[1] - side / 2), height - side), side
 
 
-def cut_square(image: Image.Image, crop: tuple[int, int, int], resolution: int) -> Image.Image:
-    """Cut the square out and scale it to `resolution` in one pass."""
-    left, top, side = crop
-    box = (left, top, left + side, top + side)
+def subject_squares(
+    size: tuple[int, int], face: Box | None, focus: tuple[float, float] | None, resolution: int
+) -> dict[Framing, Square]:
+    """The squares a photo is worth: the largest always, nearer ones around the face where none is enlarged.
+
+    Returns:
+        `whole` first, then what there is of `half` and `close`, their sides at least `resolution`.
+    """
+    squares: dict[Framing, Square] = {"whole": square_crop(size, face, focus)}
+    last = min(size)
+    for framing, faces in SIDE_IN_FACES.items() if face else ():
+        assert face is not None
+        side = round(faces * max(face.width, face.height))
+        if resolution <= side <= MOST_OF_THE_NEXT * last:
+            squares[framing] = _around(size, face, side, FACE_HEIGHT_IN_CROP[framing])
+            last = side
+    return squares
+
+
+def cut_square(image: Image.Image, crop: Square, resolution: int, scale: float = 1.0) -> Image.Image:
+    """Cut the square out and scale it to `resolution` in one pass.
+
+    Args:
+        image: The picture.
+        crop: The square, in the pixels of the original.
+        resolution: Side of what is returned.
+        scale: How many times larger than `image` the original is.
+    """
+    left, top, side = (value / scale for value in crop)
+    box = (left, top, min(left + side, image.width), min(top + side, image.height))
     return image.resize((resolution, resolution), Image.Resampling.LANCZOS, box=box)
+
+
+def _around(size: tuple[int, int], face: Box, side: int, share: float) -> Square:
+    head = head_of(face, size)
+    left = _holding(face.left + face.width / 2 - side / 2, side, head.left, head.width)
+    top = _holding(face.top + face.height / 2 - side * share, side, head.top, head.height)
+    left, top = _holding(left, side, face.left, face.width), _holding(top, side, face.top, face.height)
+    return _clamp(left, size[0] - side), _clamp(top, size[1] - side), side
+
+
+def _holding(start: float, side: int, first: int, length: int) -> int:
+    """Move a window of `side` pixels as little as it takes to hold `length` pixels from `first`, if it can."""
+    return round(start) if length > side else max(min(round(start), first), first + length - side)
 
 
 def _clamp(value: int, highest: int) -> int:
     return max(0, min(value, highest))
-
-
-def _enlarged(box: tuple[int, ...], scale: float, size: tuple[int, int]) -> Box:
-    """Bring a box found in the small copy back to the photo's own pixels."""
-    left, top, width, height = (round(value / scale) for value in box)
-    left, top = _clamp(left, size[0] - 1), _clamp(top, size[1] - 1)
-    return Box(left, top, min(width, size[0] - left), min(height, size[1] - top))
-
-
-@cache
-def _cascade() -> Any | None:
-    """The frontal-face cascade, or nothing where OpenCV has none (its version 5 dropped them)."""
-    folder = Path(getattr(getattr(cv2, "data", None), "haarcascades", ""))
-    file = folder / CASCADE
-    if not hasattr(cv2, "CascadeClassifier") or not file.is_file():
-        return None
-    return cv2.CascadeClassifier(str(file))

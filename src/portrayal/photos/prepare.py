@@ -7,16 +7,20 @@ import os
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from PIL import Image
 
 from portrayal.errors import PhotosError, UsageError
-from portrayal.photos.crop import cut_square, find_face, square_crop
+from portrayal.photos.crop import Framing, Square, cut_square, subject_squares
+from portrayal.photos.faces import find_faces
 from portrayal.photos.inspect import Bits, near_duplicates, perceptual_bits, pixel_hash
+from portrayal.photos.masks import SUBJECT, read_mask
 from portrayal.photos.read import IMAGE_ENDINGS, Finding, RawPhoto, UnusablePhotoError, decode_photo
+from portrayal.photos.saliency import focus, weighted_middle
 from portrayal.photos.sources import PhotoFile, find_photos
 
 THREADS = 4
@@ -49,12 +53,20 @@ class PrepareSettings:
     background: str = "white"
     """Colour under what is transparent."""
 
+    crops: Literal["one", "several"] = "one"
+    """The largest square of each photo, or nearer ones of training photos besides, where none need be enlarged."""
+
+    yunet: Path | None = None
+    """YuNet's file, to find faces with; nothing means OpenCV's cascades."""
+
 
 @dataclass(frozen=True)
 class PreparedPhoto:
     """One photo of the dataset, and what was done to it."""
 
     id: str
+    """The photo's; of its nearer squares, with `-half` or `-close` after it."""
+
     source_name: str
     """File name, never a path."""
 
@@ -74,6 +86,17 @@ class PreparedPhoto:
     near_duplicate_of: str | None
     """Id of the first photo of its group of look-alikes; nothing for that first one."""
 
+    framing: Framing = "whole"
+    """Which of the photo's squares this is; photos to judge by have the largest alone."""
+
+    masked: bool = False
+    """Whether the user's mask says where the subject is."""
+
+    @property
+    def photo_id(self) -> str:
+        """Id of the photo this is a square of."""
+        return self.id.split("-")[0]
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -87,6 +110,19 @@ class Prepared:
 
     findings: list[Finding]
 
+    masks: dict[str, Image.Image] = field(default_factory=dict)
+    """Masks of the same squares by photo id, mode `L`, white where the subject is; of those that have one."""
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """One square of a photo at the training resolution."""
+
+    framing: Framing
+    crop: Square
+    image: Image.Image
+    mask: Image.Image | None
+
 
 @dataclass(frozen=True)
 class _Examined:
@@ -96,7 +132,9 @@ class _Examined:
     """Its image is the finished square; the full picture would cost 36 MB for every 12 megapixels."""
 
     size: tuple[int, int]
-    crop: tuple[int, int, int]
+    cuts: tuple[_Cut, ...]
+    """The largest first."""
+
     pixels: str
     bits: Bits
     caption: str
@@ -182,23 +220,50 @@ def choose_heldout(
 
 
 def _examine(file: PhotoFile, settings: PrepareSettings) -> _Examined | Finding:
+    several = settings.crops == "several"
     try:
-        photo = decode_photo(file.name, file.content(), settings.background)
+        content = file.content()
+        photo = decode_photo(file.name, content, settings.background, None if several else 2 * settings.resolution)
     except UnusablePhotoError as error:
         return error.finding
-    image = photo.image
-    crop = square_crop(image.size, find_face(image))
-    square = cut_square(image, crop, settings.resolution)
+    mask, findings = read_mask(file, content, photo.size, photo.image.size)
+    cuts = _cut(photo, mask, settings)
     return _Examined(
-        photo=RawPhoto(photo.id, photo.name, square, photo.sha256),
-        size=image.size,
-        crop=crop,
-        pixels=pixel_hash(image),
-        bits=perceptual_bits(image),
+        photo=replace(photo, image=cuts[0].image),
+        size=photo.size,
+        cuts=cuts if several else cuts[:1],
+        pixels=pixel_hash(photo.image),
+        bits=perceptual_bits(photo.image),
         caption=file.caption or settings.instance_prompt,
         has_caption=file.caption is not None,
-        findings=(*photo.findings, *_small(photo.name, crop, settings)),
+        findings=(*photo.findings, *findings, *_small(photo.name, cuts[0].crop, settings)),
     )
+
+
+def _cut(photo: RawPhoto, mask: Image.Image | None, settings: PrepareSettings) -> tuple[_Cut, ...]:
+    """The squares of a photo, around its largest face; without one around the mask, or what stands out."""
+    image, scale = photo.image, photo.size[0] / photo.image.width
+    faces = find_faces(image, settings.yunet)
+    face = faces[0].box.scaled(scale) if faces else None
+    middle = None
+    if face is None:
+        x, y = focus(image) if mask is None else weighted_middle(np.asarray(mask, np.float32), image.size)
+        middle = (x * scale, y * scale)
+    return tuple(
+        _Cut(
+            framing,
+            square,
+            cut_square(image, square, settings.resolution, scale),
+            _cut_mask(mask, square, settings.resolution, scale),
+        )
+        for framing, square in subject_squares(photo.size, face, middle, settings.resolution).items()
+    )
+
+
+def _cut_mask(mask: Image.Image | None, square: Square, resolution: int, scale: float) -> Image.Image | None:
+    """The mask of a square, unless the square shows none of the subject."""
+    cut = cut_square(mask, square, resolution, scale) if mask else None
+    return cut if cut and np.asarray(cut).max() >= SUBJECT else None
 
 
 def _small(name: str, crop: tuple[int, int, int], settings: PrepareSettings) -> Iterator[Finding]:
@@ -228,22 +293,31 @@ def _assemble(kept: Sequence[_Examined], findings: list[Finding], settings: Prep
         message = f"it looks almost the same as {names[leader]}; both stay in training, never one on each side"
         findings.append(Finding(names[photo], "near_duplicate", message, "kept"))
     heldout = choose_heldout(names, {*alike.keys(), *alike.values()}, settings.num_heldout, settings.seed)
+    squares = {
+        one.photo.id if cut.framing == "whole" else f"{one.photo.id}-{cut.framing}": (one, cut)
+        for one in kept
+        for cut in (one.cuts[:1] if one.photo.id in heldout else one.cuts)
+    }
     photos = [
         PreparedPhoto(
-            id=one.photo.id,
+            id=square,
             source_name=one.photo.name,
             width=one.size[0],
             height=one.size[1],
-            crop=one.crop,
-            upscaled=one.crop[2] < settings.resolution,
+            crop=cut.crop,
+            upscaled=cut.crop[2] < settings.resolution,
             caption=one.caption,
             caption_from="file" if one.has_caption else "template",
             heldout=one.photo.id in heldout,
             near_duplicate_of=alike.get(one.photo.id),
+            framing=cut.framing,
+            masked=cut.mask is not None,
         )
-        for one in kept
+        for square, (one, cut) in squares.items()
     ]
-    return Prepared(photos, {one.photo.id: one.photo.image for one in kept}, findings)
+    images = {square: cut.image for square, (_, cut) in squares.items()}
+    masks = {square: cut.mask for square, (_, cut) in squares.items() if cut.mask is not None}
+    return Prepared(photos, images, findings, masks)
 
 
 def _check_enough(source: Path, files: int, usable: int, needed: int, findings: Sequence[Finding]) -> None:

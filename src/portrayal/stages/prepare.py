@@ -29,7 +29,9 @@ def prepare(
         WeightsError: If the base cannot be had.
     """
     from portrayal.data.manifest import save_dataset
+    from portrayal.models.source import cached_file
     from portrayal.photos import PrepareSettings, prepare_photos
+    from portrayal.photos.faces import YUNET_FILE, YUNET_HUB_ID
 
     started = time.monotonic()
     plan = settle(config)
@@ -42,6 +44,8 @@ def prepare(
         plan.config.seed,
         plan.config.prepare.min_photos,
         plan.config.prepare.background,
+        plan.config.prepare.crops,
+        cached_file(YUNET_HUB_ID, YUNET_FILE),
     )
     prepared = prepare_photos(photos, settings, lambda done, total: progress(Event("prepare", "progress", done, total)))
     if not (out / "run.json").is_file():
@@ -49,7 +53,7 @@ def prepare(
     if plan.config.prepare.captions == "captioner" and not (out / "dataset" / "manifest.json").is_file():
         prepared = described(prepared, plan)
     check_captions(plan, [photo.caption for photo in prepared.photos])  # before anything is written
-    run = Run.create(out, plan.config, provenance(plan, [photo.id for photo in prepared.photos], consent))
+    run = Run.create(out, plan.config, provenance(plan, list({photo.photo_id for photo in prepared.photos}), consent))
     if run.finished("prepare", plan.config.prepare.model_dump()):
         progress(Event("prepare", "skipped"))
         return run

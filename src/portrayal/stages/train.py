@@ -37,13 +37,18 @@ def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent) 
         folder, settings = run.model_folder(name), methods[name].model_dump()
         if (folder / "method.json").is_file():
             if not (folder / "README.md").is_file():  # interrupted between training and publishing
-                publish_model(run, name, len(dataset_of(run).training))
+                publish_model(run, name, num_photos(run))
             progress(Event(f"train.{name}", "skipped"))
             continue
         data = trainer.TrainingData(encoded(run, "training"), class_images(run, progress))
         with stage(run, f"train.{name}", settings, progress) as tick:
             trainer.train(base_of(run), name, methods[name], data, run.config, folder, tick)
-            publish_model(run, name, len(data.photos))
+            publish_model(run, name, num_photos(run))
+
+
+def num_photos(run: Run) -> int:
+    """How many photos a run trains on, however many squares were cut from them."""
+    return len({photo.photo_id for photo in dataset_of(run).training})
 
 
 def encoded(run: Run, part: Literal["training", "heldout"]) -> EncodedDataset:
@@ -55,7 +60,8 @@ def encoded(run: Run, part: Literal["training", "heldout"]) -> EncodedDataset:
         dataset = dataset_of(run)
         photos = dataset.training if part == "training" else dataset.heldout
         rows = [(photo.id, Image.open(dataset.image_path(photo)), photo.caption) for photo in photos]
-        found = encode(base_of(run), rows)
+        masks = {photo.id: Image.open(dataset.mask_path(photo)) for photo in photos if photo.masked}
+        found = encode(base_of(run), rows, masks)
         with atomic_path(path) as temporary:
             found.save(temporary)
     return EncodedDataset.load(path)

@@ -38,7 +38,14 @@ def draw_noise(latents_BCHW: Tensor, num_timesteps: int, *, generator: Generator
 
 
 def diffusion_loss(
-    unet: Any, scheduler: Any, latents_BCHW: Tensor, prompt_embeds_BLD: Tensor, noise: Noise, *, snr_gamma: float | None
+    unet: Any,
+    scheduler: Any,
+    latents_BCHW: Tensor,
+    prompt_embeds_BLD: Tensor,
+    noise: Noise,
+    *,
+    snr_gamma: float | None,
+    place_weights_B1HW: Tensor | None = None,
 ) -> Tensor:
     """Denoising loss of each picture, shape `(B,)`; the caller weights and sums it.
 
@@ -51,12 +58,22 @@ def diffusion_loss(
         prompt_embeds_BLD: Prompt features.
         noise: What is added and has to be found again.
         snr_gamma: The paper's gamma, or nothing for the plain loss.
+        place_weights_B1HW: Weight of each place in its picture's mean, or nothing for the plain mean. Only their
+            proportions count, so that a small subject's loss is no smaller than a large one's.
     """
     noisy_BCHW = scheduler.add_noise(latents_BCHW, noise.values, noise.timesteps)
     prediction_BCHW = unet(noisy_BCHW, noise.timesteps, prompt_embeds_BLD).sample
     target_BCHW = training_target(scheduler, latents_BCHW, noise)
-    loss_B: Tensor = (prediction_BCHW.float() - target_BCHW.float()).square().mean(dim=(1, 2, 3))
+    error_BCHW: Tensor = (prediction_BCHW.float() - target_BCHW.float()).square()
+    loss_B = weighted_mean(error_BCHW, place_weights_B1HW)
     return loss_B if snr_gamma is None else loss_B * min_snr_weight(scheduler, noise.timesteps, snr_gamma)
+
+
+def weighted_mean(error_BCHW: Tensor, weights_B1HW: Tensor | None) -> Tensor:
+    """Mean over channels and places, shape `(B,)`; weights that are 1 all over give the plain mean exactly."""
+    if weights_B1HW is None:
+        return error_BCHW.mean(dim=(1, 2, 3))
+    return (error_BCHW * weights_B1HW).mean(dim=(1, 2, 3)) / weights_B1HW.mean(dim=(1, 2, 3))
 
 
 def training_target(scheduler: Any, latents_BCHW: Tensor, noise: Noise) -> Tensor:

@@ -142,7 +142,13 @@ def batch_loss(state: TrainingState, batch: Batch, position: int) -> Tensor:
     with state.accelerator.autocast(), seeded_dropout(state, position):
         embeds = state.base.text_encoder(batch.input_ids)[0] if state.trains_text_encoder else batch.prompt_embeds
         return diffusion_loss(
-            state.base.unet, scheduler, batch.latents, embeds, noise, snr_gamma=state.config.snr_gamma
+            state.base.unet,
+            scheduler,
+            batch.latents,
+            embeds,
+            noise,
+            snr_gamma=state.config.snr_gamma,
+            place_weights_B1HW=batch.place_weights,
         )
 
 

@@ -164,6 +164,7 @@ def start(base: BaseModel, attached: Attached, data: TrainingData, config: Confi
         training.prior_loss_weight,
         base.vae.config.scaling_factor,
         config.seed,
+        training.background_loss_weight,
     )
     return TrainingState(
         base, attached, accelerator, accelerator.prepare(optimizer), lr_scheduler, batches, training, config.seed

@@ -1,0 +1,68 @@
+"""Read the masks that users give: `photo.mask.png` beside a photo, white where the subject is."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Final
+
+from PIL import Image
+
+from portrayal.photos.read import ORIENTATION, UPRIGHT, Finding, UnusablePhotoError, decode_photo
+from portrayal.photos.sources import PhotoFile
+
+ROUNDING: Final = 0.02
+"""By how much the proportions of a mask may differ from its photo's, when both were scaled."""
+
+SUBJECT: Final = 128
+"""From this grey on a mask means the subject."""
+
+
+def read_mask(
+    file: PhotoFile, content: bytes, size: tuple[int, int], wanted: tuple[int, int]
+) -> tuple[Image.Image | None, tuple[Finding, ...]]:
+    """Read the mask of a photo, if it has one.
+
+    A mask is taken as a person sees it. Some tools make masks of the photo's stored pixels, before EXIF turns them:
+    a mask that lies where the upright photo stands is turned as the photo is.
+
+    Args:
+        file: The photo's file.
+        content: Its bytes, for the orientation.
+        size: Width and height of the upright original.
+        wanted: Size of the mask to return.
+
+    Returns:
+        The mask, mode `L`, of the size `wanted`, or nothing; and what a person should know about it.
+    """
+    if file.mask is None:
+        return None, ()
+    try:
+        mask = decode_photo(f"{file.name}: mask", file.mask(), "black").image.convert("L")
+    except UnusablePhotoError as error:
+        return None, (_ignored(file, f"its mask cannot be used: {error.finding.message}"),)
+    turn = None if _alike(mask.size, size) else _turn(content)
+    mask = mask if turn is None else mask.transpose(turn)
+    if not _alike(mask.size, size):
+        found, due = (f"{width}\N{MULTIPLICATION SIGN}{height}" for width, height in (mask.size, size))
+        return None, (_ignored(file, f"its mask has {found} pixels and the photo {due}; make it from this photo"),)
+    mask = mask.resize(wanted, Image.Resampling.BILINEAR)
+    if int(mask.getextrema()[1]) < SUBJECT:  # type: ignore[arg-type]  # one band: two numbers
+        return None, (_ignored(file, "its mask is black all over; paint the subject white"),)
+    return mask, ()
+
+
+def _ignored(file: PhotoFile, message: str) -> Finding:
+    return Finding(file.name, "mask", f"{message}; the photo counts whole", "kept")
+
+
+def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return abs(one[0] * other[1] / (one[1] * other[0]) - 1) <= ROUNDING
+
+
+def _turn(content: bytes) -> Image.Transpose | None:
+    """How EXIF turns the photo; it was decoded before, so only its EXIF can be broken."""
+    try:
+        with Image.open(BytesIO(content)) as opened:
+            return UPRIGHT.get(opened.getexif().get(ORIENTATION, 1))
+    except Exception:  # Pillow's reader of EXIF raises anything on broken bytes
+        return None
