@@ -23,10 +23,11 @@ from portrayal.settings import load_config
 
 OPTIONS = {
     "run": ["--base", "--class", "--out", "--recipe", "--set", "--consent", "--dry-run", "--json"],
-    "prepare": ["--base", "--class", "--out", "--recipe", "--set", "--consent", "--json"],
+    "prepare": ["--base", "--class", "--out", "--recipe", "--set", "--consent", "--check", "--json"],
     "train": ["--model", "--json"],
     "generate": ["--model", "--prompt", "--count", "--seed", "--control", "--control-kind", "--set", "--json"],
     "evaluate": ["--json"],
+    "export-photos": ["--repeats", "--json"],
     "report": ["--json"],
 }
 SETTINGS = ["--recipe", str(Path(__file__).with_name("tiny.toml"))]

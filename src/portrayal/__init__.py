@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from portrayal.planning import Plan, make_plan
     from portrayal.run import Event, Run
     from portrayal.settings import load_config
+    from portrayal.stages.check import check_photos
     from portrayal.stages.export import export_photos
     from portrayal.stages.generate import generate
     from portrayal.stages.paint import paint
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Config": "config",
+    "check_photos": "stages.check",
     "load_config": "settings",
     "PortrayalError": "errors",
     "paint": "stages.paint",
@@ -52,6 +54,7 @@ __all__ = [
     "Plan",
     "PortrayalError",
     "Run",
+    "check_photos",
     "evaluate",
     "export_photos",
     "generate",

@@ -48,7 +48,10 @@ ClassFlag = Annotated[
     typer.Option("--class", metavar="NOUN", help="What the subject is: woman, man, dog, …", show_default="person"),
 ]
 OutFlag = Annotated[
-    Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/NAME OF THE PHOTOS")
+    Path | None,
+    typer.Option(
+        "--out", help="Folder of the run; with --check, the contact sheet.", show_default="runs/NAME OF THE PHOTOS"
+    ),
 ]
 RecipeFlag = Annotated[
     str | None,
@@ -121,11 +124,21 @@ def prepare(
     recipe: RecipeFlag = None,
     settings: SetFlag = None,
     consent: ConsentFlag = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only look: a verdict on each photo and on the set, and a contact sheet; no run."),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Start a run: upright square pictures, captions, held-out photos, and what was found."""
     with outcome("prepare", as_json) as result:
         plan = portrayal.make_plan(recipe, overrides(base, class_noun, settings))
+        if check:
+            sheet = out or Path(f"{name_of(photos)}-check.jpg")
+            with progress_lines() as progress:
+                found = portrayal.check_photos(photos, plan.config, sheet=sheet, progress=progress)
+            show_check(found.as_json(), sheet, result, as_json)
+            return
         agreed = ask_consent(consent, as_json)
         with progress_lines(plan) as progress:
             started = portrayal.prepare(photos, plan.config, folder_for(photos, out), consent=agreed, progress=progress)
@@ -242,8 +255,13 @@ def overrides(base: str | None, class_noun: str | None, settings: list[str] | No
 
 def folder_for(photos: Path, out: Path | None) -> Path:
     """Where a run goes when nobody said."""
+    return out or Path("runs") / name_of(photos)
+
+
+def name_of(photos: Path) -> str:
+    """What a set of photos is called: its folder, or its archive without the ending."""
     named = photos.resolve()
-    return out or Path("runs") / ((named.stem if named.is_file() else named.name) or "run")
+    return (named.stem if named.is_file() else named.name) or "run"
 
 
 def ask_consent(consent: bool | None, as_json: bool) -> bool | None:
@@ -328,6 +346,15 @@ def show_plan(plan: portrayal.Plan, result: dict[str, Any], as_json: bool) -> No
     steps = ", ".join(f"{name} ({count} steps)" for name, count in described["models"].items())
     typer.echo(f"# trains {steps}; paints {plan.num_pictures} pictures; needs {plan.disk_gib:.1f} GiB of disk")
     typer.echo(plan.config.to_toml())
+
+
+def show_check(found: dict[str, Any], sheet: Path, result: dict[str, Any], as_json: bool) -> None:
+    """Print the verdicts on photos."""
+    from portrayal.progress import print_check
+
+    result.update(found, sheet=str(sheet))
+    if not as_json:
+        print_check(found, str(sheet))
 
 
 def show_scores(finished: portrayal.Run, result: dict[str, Any], as_json: bool) -> None:

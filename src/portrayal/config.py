@@ -114,6 +114,12 @@ class PrepareConfig(Section):
     min_photos: int = Field(3, ge=3)
     """Fewer usable photos than this stop the run."""
 
+    drop: tuple[str, ...] = ()
+    """Names of photos to leave out, as `portrayal prepare --check` advises."""
+
+    strict: bool = False
+    """Stop before training when the advice is to drop a photo."""
+
     background: str = "white"
     """Colour under what is transparent in a photo: a name or `#rrggbb`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -130,3 +131,29 @@ def print_scores(scores: dict[str, Any], paths: dict[str, str]) -> None:
 def mean(interval: dict[str, float] | None) -> str:
     """A mean, or a dash when it was not measured."""
     return "–" if interval is None else f"{interval['mean']:.3f}"
+
+
+VERDICT_STYLES = {"keep": "green", "fix": "yellow", "drop": "red"}
+
+
+def print_check(found: dict[str, Any], sheet: str) -> None:
+    """A row for each photo, what to know of the set, and what to do."""
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("photo", "verdict", "what was found"):
+        table.add_column(heading, header_style="dim", overflow="fold")
+    for photo in found["photos"]:
+        style = VERDICT_STYLES[photo["verdict"]]
+        said = "\n".join(finding["message"] for finding in photo["findings"])
+        table.add_row(escape(photo["file"]), f"[{style}]{photo['verdict']}[/]", escape(said))
+    for finding in found["left_out"]:
+        table.add_row(escape(finding["file"]), "[dim]left out[/]", escape(finding["message"]))
+    console.print(table)
+    for remark in found["remarks"]:
+        console.print(f"[yellow]•[/] {escape(remark)}")
+    if found["fit"]:
+        console.print("[green]✓[/] These photos are fit to train on.")
+    if found["drop"]:
+        names = json.dumps(found["drop"], ensure_ascii=False)
+        console.print(f"  leave out  --set 'prepare.drop={escape(names)}'")
+    console.print(f"      sheet  {escape(sheet)}")

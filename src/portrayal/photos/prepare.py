@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from portrayal.errors import PhotosError, UsageError
 from portrayal.photos.crop import Framing, Square, cut_square, subject_squares
-from portrayal.photos.faces import find_faces
+from portrayal.photos.faces import Face, find_faces
 from portrayal.photos.inspect import Bits, near_duplicates, perceptual_bits, pixel_hash
+from portrayal.photos.look import Look, look_at
 from portrayal.photos.masks import SUBJECT, read_mask
 from portrayal.photos.read import IMAGE_ENDINGS, Finding, RawPhoto, UnusablePhotoError, decode_photo
 from portrayal.photos.saliency import focus, weighted_middle
@@ -26,6 +27,7 @@ from portrayal.photos.sources import PhotoFile, find_photos
 THREADS = 4
 """Decoding releases the GIL; each thread holds one full picture, up to 0.6 GB at 200 megapixels."""
 
+VIEW_SIDE = 256
 MAX_HELDOUT = 4
 MIN_TRAINING = 2
 FINDINGS_SHOWN = 5
@@ -58,6 +60,9 @@ class PrepareSettings:
 
     yunet: Path | None = None
     """YuNet's file, to find faces with; nothing means OpenCV's cascades."""
+
+    drop: tuple[str, ...] = ()
+    """Names of photos to leave out."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,9 @@ class Prepared:
 
     findings: list[Finding]
 
+    looks: dict[str, Look] = field(default_factory=dict)
+    """What was measured of each photo, by its id."""
+
     masks: dict[str, Image.Image] = field(default_factory=dict)
     """Masks of the same squares by photo id, mode `L`, white where the subject is; of those that have one."""
 
@@ -125,7 +133,7 @@ class _Cut:
 
 
 @dataclass(frozen=True)
-class _Examined:
+class ExaminedPhoto:
     """What is kept of a photo once its full picture is let go."""
 
     photo: RawPhoto
@@ -135,11 +143,22 @@ class _Examined:
     cuts: tuple[_Cut, ...]
     """The largest first."""
 
+    look: Look
+    view: Image.Image
+    """A copy of at most `VIEW_SIDE` pixels, for the contact sheet and for counting people."""
+
     pixels: str
     bits: Bits
     caption: str
     has_caption: bool
     findings: tuple[Finding, ...]
+
+    @property
+    def crop_in_view(self) -> tuple[float, float, float]:
+        """The largest square, in the pixels of the view."""
+        scale = self.view.width / self.size[0]
+        left, top, side = self.cuts[0].crop
+        return left * scale, top * scale, side * scale
 
 
 def prepare_photos(
@@ -160,9 +179,46 @@ def prepare_photos(
         PhotosError: If the folder is missing, or holds too few different readable photos.
         UsageError: If `num_heldout` leaves too few photos to train on.
     """
+    return assemble_photos(source, examine_photos(source, settings, on_progress), settings)
+
+
+def assemble_photos(source: Path, examined: Examined, settings: PrepareSettings) -> Prepared:
+    """The second half of :func:`prepare_photos`: from what was seen to a dataset with a split."""
+    _check_enough(source, examined.files, len(examined.photos), settings.min_photos, examined.findings)
+    return _assemble(examined.photos, examined.findings, settings)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a source holds, before anything is decided."""
+
+    files: int
+    photos: list[ExaminedPhoto]
+    """Readable and different ones, by name."""
+
+    findings: list[Finding]
+
+
+def examine_photos(
+    source: Path, settings: PrepareSettings, on_progress: Callable[[int, int], None] | None = None
+) -> Examined:
+    """Read and measure all photos; set the bad ones, the double ones and those to be left out aside.
+
+    Raises:
+        PhotosError: If the source cannot be opened.
+        UsageError: If a photo that should be left out is not there.
+    """
     found = find_photos(source)
-    findings, files = list(found.findings), found.photos
-    examined: list[_Examined] = []
+    findings = list(found.findings)
+    files = [file for file in found.photos if file.name not in settings.drop]
+    missing = sorted(set(settings.drop) - {file.name for file in found.photos})
+    if missing:
+        raise UsageError(
+            f"prepare.drop names {', '.join(missing)}, which {source} does not hold.",
+            "Names are those of the findings.",
+        )
+    findings += [Finding(name, "dropped", "left out by prepare.drop", "skipped") for name in sorted(settings.drop)]
+    examined: list[ExaminedPhoto] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:
         # Phones break the EXIF and MPO standards often and harmlessly, and Pillow warns each time.
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -176,8 +232,12 @@ def prepare_photos(
                 on_progress(done, len(files))
     kept, doubles = _without_duplicates(examined)
     findings += doubles
-    _check_enough(source, len(files), len(kept), settings.min_photos, findings)
-    return _assemble(kept, findings, settings)
+    alike = near_duplicates({one.photo.id: one.bits for one in kept})
+    names = {one.photo.id: one.photo.name for one in kept}
+    for photo, leader in alike.items():
+        message = f"it looks almost the same as {names[leader]}; one of them is enough, and none is held out"
+        findings.append(Finding(names[photo], "near_duplicate", message, "kept"))
+    return Examined(len(files), kept, findings)
 
 
 def choose_heldout(
@@ -219,7 +279,7 @@ def choose_heldout(
     return frozenset(candidates[:num_heldout])
 
 
-def _examine(file: PhotoFile, settings: PrepareSettings) -> _Examined | Finding:
+def _examine(file: PhotoFile, settings: PrepareSettings) -> ExaminedPhoto | Finding:
     several = settings.crops == "several"
     try:
         content = file.content()
@@ -227,11 +287,14 @@ def _examine(file: PhotoFile, settings: PrepareSettings) -> _Examined | Finding:
     except UnusablePhotoError as error:
         return error.finding
     mask, findings = read_mask(file, content, photo.size, photo.image.size)
-    cuts = _cut(photo, mask, settings)
-    return _Examined(
+    faces = find_faces(photo.image, settings.yunet)
+    cuts = _cut(photo, faces, mask, settings)
+    return ExaminedPhoto(
         photo=replace(photo, image=cuts[0].image),
         size=photo.size,
         cuts=cuts if several else cuts[:1],
+        look=look_at(photo.image, faces, photo.size),
+        view=ImageOps.contain(photo.image, (VIEW_SIDE, VIEW_SIDE), Image.Resampling.LANCZOS),
         pixels=pixel_hash(photo.image),
         bits=perceptual_bits(photo.image),
         caption=file.caption or settings.instance_prompt,
@@ -240,10 +303,11 @@ def _examine(file: PhotoFile, settings: PrepareSettings) -> _Examined | Finding:
     )
 
 
-def _cut(photo: RawPhoto, mask: Image.Image | None, settings: PrepareSettings) -> tuple[_Cut, ...]:
+def _cut(
+    photo: RawPhoto, faces: Sequence[Face], mask: Image.Image | None, settings: PrepareSettings
+) -> tuple[_Cut, ...]:
     """The squares of a photo, around its largest face; without one around the mask, or what stands out."""
     image, scale = photo.image, photo.size[0] / photo.image.width
-    faces = find_faces(image, settings.yunet)
     face = faces[0].box.scaled(scale) if faces else None
     middle = None
     if face is None:
@@ -273,9 +337,9 @@ def _small(name: str, crop: tuple[int, int, int], settings: PrepareSettings) -> 
     yield Finding(name, "small", message, "kept")
 
 
-def _without_duplicates(examined: Sequence[_Examined]) -> tuple[list[_Examined], list[Finding]]:
+def _without_duplicates(examined: Sequence[ExaminedPhoto]) -> tuple[list[ExaminedPhoto], list[Finding]]:
     """Keep one of each set of equal pictures: one with a caption first, then by content, so that names don't count."""
-    first: dict[str, _Examined] = {}
+    first: dict[str, ExaminedPhoto] = {}
     findings = []
     for one in sorted(examined, key=lambda one: (not one.has_caption, one.photo.sha256, one.photo.name)):
         original = first.setdefault(one.pixels, one)
@@ -286,12 +350,9 @@ def _without_duplicates(examined: Sequence[_Examined]) -> tuple[list[_Examined],
     return kept, sorted(findings, key=lambda finding: finding.file)
 
 
-def _assemble(kept: Sequence[_Examined], findings: list[Finding], settings: PrepareSettings) -> Prepared:
+def _assemble(kept: Sequence[ExaminedPhoto], findings: list[Finding], settings: PrepareSettings) -> Prepared:
     names = {one.photo.id: one.photo.name for one in kept}
     alike = near_duplicates({one.photo.id: one.bits for one in kept})
-    for photo, leader in alike.items():
-        message = f"it looks almost the same as {names[leader]}; both stay in training, never one on each side"
-        findings.append(Finding(names[photo], "near_duplicate", message, "kept"))
     heldout = choose_heldout(names, {*alike.keys(), *alike.values()}, settings.num_heldout, settings.seed)
     squares = {
         one.photo.id if cut.framing == "whole" else f"{one.photo.id}-{cut.framing}": (one, cut)
@@ -317,7 +378,8 @@ def _assemble(kept: Sequence[_Examined], findings: list[Finding], settings: Prep
     ]
     images = {square: cut.image for square, (_, cut) in squares.items()}
     masks = {square: cut.mask for square, (_, cut) in squares.items() if cut.mask is not None}
-    return Prepared(photos, images, findings, masks)
+    looks = {one.photo.id: one.look for one in kept}
+    return Prepared(photos, images, findings, looks, masks)
 
 
 def _check_enough(source: Path, files: int, usable: int, needed: int, findings: Sequence[Finding]) -> None:

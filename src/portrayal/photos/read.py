@@ -77,6 +77,15 @@ FindingKind = Literal[
     "archive",
     "kohya_folder",
     "mask",
+    "dropped",
+    "blurred",
+    "dark",
+    "burnt",
+    "border",
+    "small_face",
+    "tiny",
+    "several_people",
+    "someone_else",
 ]
 
 _header_lock = threading.Lock()
@@ -95,6 +104,8 @@ class Finding:
     """What is the matter, and what would mend it."""
 
     action: Literal["skipped", "kept"]
+    value: float | None = None
+    """The number behind it, where there is one."""
 
     def __str__(self) -> str:
         return f"{self.file} {self.action}: {self.message}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from portrayal.config import Config
+from portrayal.errors import PhotosError
 from portrayal.planning import Plan, check_disk, settle
 from portrayal.run import Event, Progress, Run
+from portrayal.stages.check import judged, prepare_settings
 from portrayal.stages.shared import silent, tell
 
 if TYPE_CHECKING:
-    from portrayal.photos import Prepared
+    from portrayal.photos import Finding, Prepared
+    from portrayal.photos.prepare import Examined
 
 
 def prepare(
@@ -29,29 +33,19 @@ def prepare(
         WeightsError: If the base cannot be had.
     """
     from portrayal.data.manifest import save_dataset
-    from portrayal.models.source import cached_file
-    from portrayal.photos import PrepareSettings, prepare_photos
-    from portrayal.photos.faces import YUNET_FILE, YUNET_HUB_ID
+    from portrayal.photos.prepare import assemble_photos, examine_photos
 
     started = time.monotonic()
     plan = settle(config)
-    subject, resolution = plan.config.subject, plan.config.base.resolution
-    assert resolution is not None
-    settings = PrepareSettings(
-        resolution,
-        subject.filled_instance_prompt,
-        plan.config.prepare.num_heldout,
-        plan.config.seed,
-        plan.config.prepare.min_photos,
-        plan.config.prepare.background,
-        plan.config.prepare.crops,
-        cached_file(YUNET_HUB_ID, YUNET_FILE),
-    )
-    prepared = prepare_photos(photos, settings, lambda done, total: progress(Event("prepare", "progress", done, total)))
+    subject, settings = plan.config.subject, prepare_settings(plan)
+    examined = examine_photos(photos, settings, lambda done, total: progress(Event("prepare", "progress", done, total)))
+    prepared = assemble_photos(photos, examined, settings)
     if not (out / "run.json").is_file():
         check_disk(out, plan.disk_gib)
-    if plan.config.prepare.captions == "captioner" and not (out / "dataset" / "manifest.json").is_file():
-        prepared = described(prepared, plan)
+    if not (out / "dataset" / "manifest.json").is_file():
+        prepared = replace(prepared, findings=[*prepared.findings, *advised(photos, examined, plan)])
+        if plan.config.prepare.captions == "captioner":
+            prepared = described(prepared, plan)
     check_captions(plan, [photo.caption for photo in prepared.photos])  # before anything is written
     run = Run.create(out, plan.config, provenance(plan, list({photo.photo_id for photo in prepared.photos}), consent))
     if run.finished("prepare", plan.config.prepare.model_dump()):
@@ -60,7 +54,7 @@ def prepare(
     save_dataset(
         run.dataset_folder,
         prepared,
-        resolution=resolution,
+        resolution=settings.resolution,
         instance_prompt=subject.filled_instance_prompt,
         class_noun=subject.class_noun,
         seed=plan.config.seed,
@@ -70,6 +64,25 @@ def prepare(
     run.mark_finished("prepare", plan.config.prepare.model_dump(), time.monotonic() - started)
     tell(run, Event("prepare", "finished"), progress)
     return run
+
+
+def advised(source: Path, examined: Examined, plan: Plan) -> list[Finding]:
+    """What the looks of the photos say, told before anything is trained.
+
+    Raises:
+        PhotosError: If the settings are strict and a photo should be dropped.
+    """
+    from portrayal.photos.advice import advise
+
+    findings = judged(examined, plan)
+    names = {one.photo.id: one.photo.name for one in examined.photos}
+    drop = [one.file for one in advise(names, [*examined.findings, *findings]) if one.verdict == "drop"]
+    if plan.config.prepare.strict and drop:
+        raise PhotosError(
+            f"{len(drop)} of the {len(names)} photos in {source} should not be trained on: {', '.join(drop)}.",
+            f"portrayal prepare --check {source} says why; --set 'prepare.drop={json.dumps(drop)}' leaves them out.",
+        )
+    return findings
 
 
 def described(prepared: Prepared, plan: Plan) -> Prepared:

@@ -1,0 +1,53 @@
+"""Put measured figures into docs/photos.md: `python -m scripts.photos_docs`; a test fails when they are stale."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "photos.md"
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def rows_of(name: str, key: str) -> list[dict[str, Any]]:
+    """The rows that a benchmark wrote."""
+    found: list[dict[str, Any]] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["figures"][key]
+    return found
+
+
+def planted() -> str:
+    """Precision and recall of each finding."""
+    lines = ["| finding | planted | precision | recall |", "|---|---|---|---|"]
+    for row in rows_of("planted_photos", "findings"):
+        kind = str(row["finding"]).replace("_", " ")
+        lines.append(f"| {kind} | {row['planted']} | {row['precision']:.2f} | {row['recall']:.2f} |")
+    return "\n".join(lines)
+
+
+def captions() -> str:
+    """Identity and obedience with one caption for all, and with the captioner's."""
+    lines = ["| model | identity | lowest person | scene | colour of the clothes |", "|---|---|---|---|---|"]
+    for row in rows_of("captions", "rows"):
+        identity = f"{row['identity']:.2f} | {row['identity, lowest person']:.2f}"
+        lines.append(f"| {row['model']} | {identity} | {row['scene']:.0%} | {row['clothes colour']:.0%} |")
+    return "\n".join(lines)
+
+
+def page(text: str) -> str:
+    """The page with fresh tables."""
+    for name, table in (("planted", planted()), ("captions", captions())):
+        place = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
+        text = place.sub(lambda _, table=table: table + "\n", text)  # type: ignore[misc]
+    return text
+
+
+def main() -> None:
+    """Rewrite the tables."""
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""From measures to advice: what a person should know of each photo and of the set, and what to do about it.
+
+Pure functions of measures and arrays. The thresholds were chosen on drawn people and on the photos named beside them;
+`python -m benchmarks.planted_photos` measures what they find on sets they were not chosen on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from portrayal.photos.look import Look
+from portrayal.photos.read import Finding, FindingKind
+
+Verdict = Literal["keep", "fix", "drop"]
+Floats = npt.NDArray[np.floating]
+
+MOST_BLUR: Final = 0.62
+"""Sharp drawn people measure 0.21 to 0.33; the same drawings blurred by 5 to 10 of 512 pixels 0.74 to 0.84."""
+
+DARK_LIGHTNESS, DARK_HIGHLIGHTS = 18.0, 30.0
+"""L* at which a photo is dark: in the mean, or in all but the lightest twentieth."""
+
+MOST_BURNT: Final = 0.4
+"""Share of white pixels; a portrait before a white wall may have a third."""
+
+LEAST_FACE: Final = 0.06
+"""Of the height; at 512 pixels a smaller face has 30."""
+
+LEAST_LIKENESS: Final = 0.35
+"""Of the set's median: a photo is of someone else if its own median likeness to the rest is less than this share."""
+
+LEAST_FOR_LIKENESS: Final = 5
+"""Photos without which nobody can say who does not belong."""
+
+FEWEST, MOST = 10, 25
+"""Photos that train well."""
+
+MOST_ALIKE: Final = 0.34
+"""Share of the photos that may be look-alikes of others."""
+
+ADVICE: Final[Mapping[FindingKind, Verdict]] = {
+    "blurred": "drop",
+    "dark": "drop",
+    "burnt": "drop",
+    "someone_else": "drop",
+    "several_people": "fix",
+    "small_face": "fix",
+    "border": "fix",
+    "tiny": "drop",
+    "small": "fix",
+    "near_duplicate": "drop",
+}
+"""What each finding asks for; all others ask for nothing, or have already left the photo out."""
+
+
+@dataclass(frozen=True)
+class PhotoAdvice:
+    """What to do with one photo."""
+
+    id: str
+    file: str
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class SetAdvice:
+    """What to know of all photos together: sentences, each with its remedy; none means that the set is fit."""
+
+    remarks: tuple[str, ...]
+
+
+def findings_of(file: str, look: Look, resolution: int, people: int | None) -> list[Finding]:
+    """What one photo's measures say.
+
+    Args:
+        file: Its name.
+        look: Its measures.
+        resolution: Side of the training pictures.
+        people: How many people were counted in it, or nothing where nobody counted.
+    """
+    found: list[Finding] = []
+
+    def note(kind: FindingKind, value: float, message: str) -> None:
+        found.append(Finding(file, kind, message, "kept", round(value, 3)))
+
+    if look.short_side * 2 < resolution:
+        note(
+            "tiny",
+            look.short_side,
+            f"its short side has {look.short_side} pixels, not half of {resolution}; leave it out",
+        )
+    if look.blur > MOST_BLUR and look.short_side * 2 >= resolution:
+        note(
+            "blurred",
+            look.blur,
+            f"it is blurred ({look.blur:.2f} of 1, sharp is up to {MOST_BLUR}); take a sharper one",
+        )
+    if look.lightness < DARK_LIGHTNESS or look.highlights < DARK_HIGHLIGHTS:
+        note(
+            "dark",
+            look.lightness,
+            f"it is too dark (lightness {look.lightness:.0f} of 100); brighten it or leave it out",
+        )
+    if look.burnt > MOST_BURNT:
+        note("burnt", look.burnt, f"{look.burnt:.0%} of it is burnt out; take one with less light")
+    if look.border:
+        note("border", look.border, f"even bars take {look.border:.0%} of it; cut them off")
+    if look.face_share is not None and look.face_share < LEAST_FACE:
+        note("small_face", look.face_share, f"the face takes {look.face_share:.0%} of the height; cut nearer to it")
+    if people is not None and people > 1:
+        note("several_people", people, f"it shows {people} people; cut out the subject, or mask the others")
+    return found
+
+
+def strangers(likeness: Floats, usable: Sequence[bool]) -> list[int]:
+    """Which photos show someone else.
+
+    The median of a photo's cosines to the others is held against the median over all: in a set that is mostly of one
+    person it hardly depends on how good the photos are, and one stranger cannot move it.
+
+    Args:
+        likeness: Cosines between the photos, shape `(N, N)`.
+        usable: Which photos can tell a face at all; the others are not asked, and count for nobody.
+
+    Returns:
+        Places of the strangers; none among fewer than five usable photos.
+    """
+    asked = np.flatnonzero(np.asarray(usable, bool))
+    if len(asked) < LEAST_FOR_LIKENESS:
+        return []
+    part = np.array(likeness, float)[np.ix_(asked, asked)]
+    np.fill_diagonal(part, np.nan)
+    own = np.nanmedian(part, axis=1)
+    least = LEAST_LIKENESS * float(np.median(own))
+    return [int(asked[place]) for place in np.flatnonzero(own < least)]
+
+
+def stranger_finding(file: str, likeness: float) -> Finding:
+    """Say that a photo shows someone else."""
+    message = f"it seems to show someone else (likeness to the others {likeness:.2f}); leave it out if so"
+    return Finding(file, "someone_else", message, "kept", round(likeness, 3))
+
+
+def advise(photos: Mapping[str, str], findings: Sequence[Finding]) -> list[PhotoAdvice]:
+    """A verdict for each photo: the hardest that its findings ask for.
+
+    Args:
+        photos: File names by id, in order.
+        findings: Of all photos.
+    """
+    hardness: dict[Verdict, int] = {"keep": 0, "fix": 1, "drop": 2}
+    advice = []
+    for photo, file in photos.items():
+        own = tuple(finding for finding in findings if finding.file == file and finding.action == "kept")
+        verdicts: list[Verdict] = ["keep", *(ADVICE.get(finding.kind, "keep") for finding in own)]
+        advice.append(PhotoAdvice(photo, file, max(verdicts, key=hardness.__getitem__), own))
+    return advice
+
+
+def advise_set(advice: Sequence[PhotoAdvice], looks: Sequence[Look]) -> SetAdvice:
+    """What to know of the set."""
+    good = sum(one.verdict != "drop" for one in advice)
+    alike = sum(any(finding.kind == "near_duplicate" for finding in one.findings) for one in advice)
+    remarks = []
+    if good < FEWEST:
+        remarks.append(f"{good} good photos are few: {FEWEST} to {MOST} train well. Add some.")
+    if good > MOST:
+        remarks.append(f"{good} photos are more than it takes: {FEWEST} to {MOST} train well. Keep the most different.")
+    if alike > MOST_ALIKE * max(1, len(advice)):
+        remarks.append(f"{alike} of {len(advice)} look like others. Take photos at other times and places.")
+    shares = [look.face_share for look in looks if look.face_share is not None]
+    if len(shares) >= FEWEST and min(shares) > 0.6 * max(shares):
+        remarks.append("All faces have about one size. Add some from nearer and from further away.")
+    return SetAdvice(tuple(remarks))

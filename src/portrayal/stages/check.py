@@ -1,0 +1,161 @@
+"""Look at photos and give advice, before anything is trained and without making a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from portrayal.config import Config
+from portrayal.planning import Plan, settle
+from portrayal.run import Event, Progress
+from portrayal.stages.shared import silent
+
+if TYPE_CHECKING:
+    from portrayal.photos import Finding
+    from portrayal.photos.advice import PhotoAdvice, SetAdvice
+    from portrayal.photos.prepare import Examined, ExaminedPhoto, PrepareSettings
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found, and what to do about it.
+
+    Attributes:
+        photos: Each readable photo with its verdict.
+        left_out: Findings on files that cannot be used.
+        remarks: What to know of all photos together.
+    """
+
+    photos: tuple[PhotoAdvice, ...]
+    left_out: tuple[Finding, ...]
+    remarks: SetAdvice
+
+    @property
+    def fit(self) -> bool:
+        """Whether nothing should be dropped or mended, and the set trains well."""
+        return not self.remarks.remarks and all(photo.verdict == "keep" for photo in self.photos)
+
+    @property
+    def to_drop(self) -> tuple[str, ...]:
+        """Names of the photos that should be left out."""
+        return tuple(photo.file for photo in self.photos if photo.verdict == "drop")
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for programs."""
+        return {
+            "fit": self.fit,
+            "photos": [asdict(photo) for photo in self.photos],
+            "left_out": [asdict(finding) for finding in self.left_out],
+            "remarks": list(self.remarks.remarks),
+            "drop": list(self.to_drop),
+        }
+
+
+def check_photos(photos: Path, config: Config, *, sheet: Path | None = None, progress: Progress = silent) -> Check:
+    """Look at every photo and at the set.
+
+    Args:
+        photos: Folder, archive or picture.
+        config: The settings the photos would be trained with.
+        sheet: Where to draw the contact sheet, a `.jpg` or `.png`; nothing draws none.
+        progress: Called with every event.
+
+    Raises:
+        PhotosError: If the source cannot be opened.
+        UsageError: If a setting cannot be meant, or `sheet` lies among the photos.
+    """
+    from portrayal.errors import UsageError
+    from portrayal.photos.advice import advise, advise_set
+    from portrayal.photos.prepare import examine_photos
+    from portrayal.photos.sheet import contact_sheet
+    from portrayal.run import atomic_path
+
+    if sheet is not None and photos.is_dir() and photos.resolve() in sheet.resolve().parents:
+        raise UsageError(f"{sheet} lies among the photos.", "Give another place with --out.")
+    plan = settle(config)
+    settings = prepare_settings(plan)
+    examined = examine_photos(photos, settings, lambda done, total: progress(Event("prepare", "progress", done, total)))
+    findings = [*examined.findings, *judged(examined, plan)]
+    advice = advise({one.photo.id: one.photo.name for one in examined.photos}, findings)
+    found = Check(
+        tuple(advice),
+        tuple(finding for finding in findings if finding.action == "skipped"),
+        advise_set(advice, [one.look for one in examined.photos]),
+    )
+    if sheet is not None:
+        with atomic_path(sheet) as temporary:
+            contact_sheet(
+                [(one.view, one.crop_in_view, mark) for one, mark in zip(examined.photos, advice, strict=True)]
+            ).save(temporary, "PNG" if sheet.suffix.lower() == ".png" else "JPEG", quality=88)
+    return found
+
+
+def prepare_settings(plan: Plan) -> PrepareSettings:
+    """How a plan wants its photos."""
+    from portrayal.models.source import cached_file
+    from portrayal.photos import PrepareSettings
+    from portrayal.photos.faces import YUNET_FILE, YUNET_HUB_ID
+
+    resolution, settings = plan.config.base.resolution, plan.config.prepare
+    assert resolution is not None
+    return PrepareSettings(
+        resolution=resolution,
+        instance_prompt=plan.config.subject.filled_instance_prompt,
+        num_heldout=settings.num_heldout,
+        seed=plan.config.seed,
+        min_photos=settings.min_photos,
+        background=settings.background,
+        crops=settings.crops,
+        yunet=cached_file(YUNET_HUB_ID, YUNET_FILE),
+        drop=settings.drop,
+    )
+
+
+def judged(examined: Examined, plan: Plan) -> list[Finding]:
+    """What measures, and models that know the base's pictures, say of each photo."""
+    from portrayal.photos.advice import findings_of, stranger_finding, strangers
+
+    photos, resolution = examined.photos, plan.config.base.resolution
+    assert resolution is not None
+    if not photos:
+        return []
+    people = counted(photos, plan)
+    found = [
+        findings_of(one.photo.name, one.look, resolution, count) for one, count in zip(photos, people, strict=True)
+    ]
+    if plan.source.kind == "pocket":
+        unclear = {"blurred", "dark", "several_people"}
+        usable = [not unclear & {finding.kind for finding in findings} for findings in found]
+        likeness = likenesses(photos)
+        for place in strangers(likeness, usable):
+            others = np.delete(likeness[place], place)
+            found[place].append(stranger_finding(photos[place].photo.name, float(np.median(others))))
+    return [finding for findings in found for finding in findings]
+
+
+def counted(photos: Sequence[ExaminedPhoto], plan: Plan) -> list[int | None]:
+    """People in each photo: by the pose reader in drawings, by faces in photographs."""
+    if plan.source.kind != "pocket":
+        return [one.look.faces or None for one in photos]
+    import torch
+
+    from portrayal.models.people import count_people
+    from portrayal.models.pose import load_pose_reader
+
+    reader = load_pose_reader(plan.source, torch.device("cpu"))
+    return list(count_people([one.view for one in photos], reader))
+
+
+def likenesses(photos: Sequence[ExaminedPhoto]) -> Any:
+    """Cosines between the photos by `pocket`'s identity encoder, shape `(N, N)`."""
+    import torch
+
+    from portrayal.models.encoders import pocket_identity
+
+    vectors = pocket_identity(torch.device("cpu")).images([one.photo.image for one in photos])
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors @ vectors.T

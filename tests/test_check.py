@@ -1,0 +1,92 @@
+"""`portrayal prepare --check` and what follows from it, on drawn photos with planted faults."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageEnhance, ImageFilter
+from typer.testing import CliRunner
+
+import portrayal
+from portrayal.cli import app
+from portrayal.config import Config
+from portrayal.errors import PhotosError, UsageError
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "photos"
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven good photos, and one each that is blurred, dark and empty."""
+    folder = tmp_path_factory.mktemp("planted")
+    for path in sorted(EXAMPLES.glob("*.jpg"))[:9]:
+        with Image.open(path) as image:
+            image.convert("RGB").resize((400, 400)).save(folder / path.name)
+    names = sorted(path.name for path in folder.iterdir())
+    with Image.open(folder / names[7]) as image:
+        blurred = image.filter(ImageFilter.GaussianBlur(7))
+    with Image.open(folder / names[8]) as image:
+        dark = ImageEnhance.Brightness(image).enhance(0.12)
+    blurred.save(folder / names[7])
+    dark.save(folder / names[8])
+    (folder / "empty.jpg").touch()
+    return folder
+
+
+def test_faults_are_named_and_nothing_is_made(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = {path.name: path.read_bytes() for path in planted.iterdir()}
+    result = CliRunner().invoke(app, ["prepare", "--check", str(planted), "--recipe", "pocket-demo", "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout.splitlines()[-1])
+    kinds = {photo["file"]: [finding["kind"] for finding in photo["findings"]] for photo in found["photos"]}
+    names = sorted(name for name in before if name != "empty.jpg")
+    assert "blurred" in kinds[names[7]]
+    assert "dark" in kinds[names[8]]
+    assert set(found["drop"]) >= {names[7], names[8]}
+    assert [finding["file"] for finding in found["left_out"]] == ["empty.jpg"]
+    assert not found["fit"]
+    assert [path.name for path in tmp_path.iterdir()] == [f"{planted.name}-check.jpg"]
+    with Image.open(tmp_path / f"{planted.name}-check.jpg") as sheet:
+        assert sheet.width > 1000
+    assert {path.name: path.read_bytes() for path in planted.iterdir()} == before
+
+
+def test_a_person_reads_a_table(planted: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    command = ["prepare", "--check", str(planted), "--recipe", "pocket-demo", "--out", str(sheet)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0
+    for words in ("keep", "drop", "left out", "blurred", "too dark", "prepare.drop=["):
+        assert words in result.output
+    assert sheet.is_file()
+
+
+def test_the_sheet_never_lies_among_the_photos(planted: Path) -> None:
+    with pytest.raises(UsageError, match="among the photos"):
+        portrayal.check_photos(planted, portrayal.load_config("pocket-demo"), sheet=planted / "sheet.jpg")
+
+
+def settings(config: Config, **changes: object) -> Config:
+    return config.model_copy(update={"prepare": config.prepare.model_copy(update=changes)})
+
+
+def test_strict_settings_stop_before_a_run_is_made_and_dropping_mends_it(
+    planted: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    strict = settings(tiny_config, strict=True)
+    with pytest.raises(PhotosError, match="should not be trained on") as caught:
+        portrayal.prepare(planted, strict, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    drop = json.loads(caught.value.remedy.split("prepare.drop=")[1].split("'")[0])
+    run = portrayal.prepare(planted, settings(tiny_config, strict=True, drop=tuple(drop)), tmp_path / "run")
+    manifest = json.loads((run.dataset_folder / "manifest.json").read_text())
+    assert not {photo["source_name"] for photo in manifest["photos"]} & set(drop)
+    assert {finding["file"] for finding in manifest["findings"] if finding["kind"] == "dropped"} == set(drop)
+
+
+def test_a_photo_to_drop_that_is_not_there_is_said(planted: Path, tiny_config: Config, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nobody\.jpg"):
+        portrayal.prepare(planted, settings(tiny_config, drop=("nobody.jpg",)), tmp_path / "run")
