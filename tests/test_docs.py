@@ -13,7 +13,7 @@ import typer
 
 from portrayal.cli import app, overrides
 from portrayal.settings import load_config, recipe_names
-from scripts import readme_figures, settings_docs
+from scripts import photos_docs, readme_figures, settings_docs
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"])
@@ -71,3 +71,8 @@ def test_the_demo_figures_in_the_readme_are_the_benchmarks() -> None:
     found = readme_figures.PLACE.search(readme_figures.README.read_text(encoding="utf-8"))
     assert found is not None
     assert found.group() == readme_figures.table(figures)
+
+
+def test_the_figures_in_the_page_on_photos_are_the_benchmarks() -> None:
+    text = photos_docs.PAGE.read_text(encoding="utf-8")
+    assert photos_docs.page(text) == text, "stale; write it anew: python -m scripts.photos_docs"

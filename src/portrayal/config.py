@@ -262,6 +262,9 @@ class TrainingConfig(Section):
     num_class_images: PositiveInt = 200
     """Class images the base paints once, kept for later runs."""
 
+    caption_dropout: Fraction = 0.0
+    """Chance that a photo is trained on with an empty caption, which keeps guidance at work."""
+
     lr_scheduler: LearningRateSchedule = "constant"
     """How the learning rate moves over the steps."""
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portrayal.data.batches import BatchSource
+from portrayal.data.batches import BatchSource, EmptyCaption
 from portrayal.data.encode import EncodedDataset
 
 
@@ -120,3 +120,18 @@ def test_every_class_image_is_seen_once_an_epoch_however_few_ride_along() -> Non
     assert sorted(chain.from_iterable(batches.at(position).ids[4:] for position in range(3))) == sorted(
         f"class{n}" for n in range(6)
     )
+
+
+def test_captions_are_dropped_at_the_rate_asked_and_those_of_class_images_never() -> None:
+    empty = EmptyCaption(torch.full((3,), -1), torch.full((3, 4), -1.0), 0.3)
+    plain, dropping = source(8, 8, 4), replace(source(8, 8, 4), empty=empty)
+    dropped = 0
+    for position in range(250):
+        one, other = plain.at(position), dropping.at(position)
+        gone = (other.input_ids == -1).all(dim=1)
+        assert torch.equal(gone, (other.prompt_embeds == -1).all(dim=(1, 2)))
+        assert torch.equal(one.input_ids[~gone], other.input_ids[~gone])
+        assert torch.equal(one.latents, other.latents)
+        assert not gone[4:].any()
+        dropped += int(gone.sum())
+    assert 0.25 < dropped / 1000 < 0.35

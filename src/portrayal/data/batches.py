@@ -52,6 +52,21 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class EmptyCaption:
+    """The caption of a photo whose own was dropped.
+
+    Attributes:
+        input_ids: Token ids of the empty prompt, shape `(L,)`.
+        prompt_embeds: Its features by the base's text encoder, shape `(L, D)`.
+        share: Chance that a photo's caption is dropped in a forward pass.
+    """
+
+    input_ids: Tensor
+    prompt_embeds: Tensor
+    share: float
+
+
+@dataclass(frozen=True)
 class BatchSource:
     """Photos, and the class images that ride along.
 
@@ -64,6 +79,7 @@ class BatchSource:
         scaling_factor: The VAE's factor from latents to the UNet's input.
         seed: The run's seed.
         background_loss_weight: Weight of the places outside of the masks; 1 leaves the masks out.
+        empty: What dropped captions are replaced by; nothing drops none. Class images keep theirs.
     """
 
     photos: EncodedDataset
@@ -74,6 +90,7 @@ class BatchSource:
     scaling_factor: float
     seed: int
     background_loss_weight: float = 1.0
+    empty: EmptyCaption | None = None
 
     def at(self, position: int, rank: int = 0) -> Batch:
         """The batch at a position: position `p` of a training is its `p`-th forward pass, counted from 0."""
@@ -87,15 +104,25 @@ class BatchSource:
         std = torch.stack([data.std[index] for data, index, _ in rows])
         generator = generator_for(self.seed, "train.latents", rank, position)
         latents = mean + std * torch.randn(mean.shape, generator=generator)
+        input_ids = torch.stack([data.input_ids[index] for data, index, _ in rows])
+        prompt_embeds = torch.stack([data.prompt_embeds[index] for data, index, _ in rows])
+        if self.empty is not None:
+            dropped = self._dropped(self.empty.share, position, rank)
+            input_ids[dropped], prompt_embeds[dropped] = self.empty.input_ids, self.empty.prompt_embeds
         return Batch(
             ids=tuple(data.ids[index] for data, index, _ in rows),
             latents=latents * self.scaling_factor,
-            input_ids=torch.stack([data.input_ids[index] for data, index, _ in rows]),
-            prompt_embeds=torch.stack([data.prompt_embeds[index] for data, index, _ in rows]),
+            input_ids=input_ids,
+            prompt_embeds=prompt_embeds,
             weights=torch.tensor([weight for _, _, weight in rows]),
             num_photos=self.size,
             place_weights=self._place_weights(rows),
         )
+
+    def _dropped(self, share: float, position: int, rank: int) -> Tensor:
+        """Places of the photos whose captions are dropped."""
+        generator = generator_for(self.seed, "train.caption_dropout", rank, position)
+        return (torch.rand(self.size, generator=generator) < share).nonzero().flatten()
 
     def _place_weights(self, rows: Sequence[tuple[EncodedDataset, int, float]]) -> Tensor | None:
         if self.photos.masks is None or self.background_loss_weight == 1:

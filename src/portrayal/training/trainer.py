@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from portrayal.config import Config, LoraMethod, Method
-from portrayal.data.batches import BatchSource
+from portrayal.data.batches import BatchSource, EmptyCaption
 from portrayal.data.encode import EncodedDataset
 from portrayal.errors import OutOfMemoryError
 from portrayal.models.base import BaseModel
@@ -165,10 +165,19 @@ def start(base: BaseModel, attached: Attached, data: TrainingData, config: Confi
         base.vae.config.scaling_factor,
         config.seed,
         training.background_loss_weight,
+        empty_caption(base, training.caption_dropout),
     )
     return TrainingState(
         base, attached, accelerator, accelerator.prepare(optimizer), lr_scheduler, batches, training, config.seed
     )
+
+
+@torch.no_grad()
+def empty_caption(base: BaseModel, share: float) -> EmptyCaption | None:
+    """What dropped captions become, or nothing if none is dropped."""
+    if not share:
+        return None
+    return EmptyCaption(base.input_ids([""])[0].cpu(), base.encode_prompts([""])[0].float().cpu(), share)
 
 
 def write_record(state: TrainingState, work: Path, record: StepRecord) -> None:
