@@ -1,7 +1,7 @@
 """A drawn world: people that no one has met, in eighteen scenes and seven poses, with captions and labels."""
 
 from pretraining.world.captions import SCENE_PHRASES, captions
-from pretraining.world.draw import draw, draw_canvas
+from pretraining.world.draw import draw, draw_canvas, draw_group
 from pretraining.world.labels import LABELS, labels
 from pretraining.world.palette import CLOTHES_COLOURS, HAIR_COLOURS
 from pretraining.world.people import HAIR_STYLES, Person, sample_person
@@ -22,6 +22,7 @@ __all__ = [
     "captions",
     "draw",
     "draw_canvas",
+    "draw_group",
     "keypoints",
     "labels",
     "sample_person",

@@ -1,5 +1,7 @@
 """Draw a person in a shot, at any resolution."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -44,6 +46,20 @@ def draw_canvas(person: Person, shot: Shot, width: int, height: int) -> npt.NDAr
         draw_scene(pen, shot.scene, shot.scene_seed)
         _draw_person(pen, person, shot)
     return _lit(pen.pixels(), shot.gain)
+
+
+def draw_group(members: Sequence[tuple[Person, Shot]], place: Shot, size: int) -> npt.NDArray[np.uint8]:
+    """Draw several people, or none, in the scene and light of one shot; later ones stand before earlier ones.
+
+    Returns:
+        RGB, shape ``(size, size, 3)``.
+    """
+    pen = Pen(size, size)
+    with pen.at(0, 0, size):
+        draw_scene(pen, place.scene, place.scene_seed)
+        for person, shot in members:
+            _draw_person(pen, person, shot)
+    return _lit(pen.pixels(), place.gain)
 
 
 def _draw_person(pen: Pen, person: Person, shot: Shot) -> None:

@@ -1,54 +1,81 @@
-"""People are counted by the faces that several windows agree on."""
+"""People in drawings are counted by their heads."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from portrayal.models.people import WINDOWS, count_people, faces
-from portrayal.models.pose import load_pose_reader
-from portrayal.models.source import BaseSource
-from portrayal.pocket import WEIGHTS
-
-
-def windows_on(noses: list[tuple[float, float]], sure: float = 0.9) -> np.ndarray:
-    """What a perfect reader of one person sees in each window: the first nose that lies well inside, or nothing."""
-    keypoints = np.zeros((len(WINDOWS), 17, 3))
-    for points, (left, top, side) in zip(keypoints, WINDOWS, strict=True):
-        for x, y in noses:
-            inside = ((x - left) / side, (y - top) / side)
-            if all(0.15 < value < 0.85 for value in inside):
-                points[0] = *inside, sure
-                points[1] = inside[0] + 0.06, inside[1] - 0.05, sure
-                points[2] = inside[0] - 0.06, inside[1] - 0.05, sure
-                break
-    return keypoints
+from portrayal.models.people import (
+    SIDE,
+    STRIDE,
+    HeadFinder,
+    as_pixels,
+    count_people,
+    embedded_head_finder,
+    find_heads,
+    peaks,
+)
 
 
-@pytest.mark.parametrize("noses", [[], [(0.5, 0.4)], [(0.25, 0.4), (0.75, 0.35)]])
-def test_faces_that_stand_apart_are_people(noses: list[tuple[float, float]]) -> None:
-    found = faces(windows_on(noses))
-    assert sorted(found) == [pytest.approx(nose, abs=1e-6) for nose in sorted(noses)]
+def maps(heads: list[tuple[int, int, float, float]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Maps with heads at cells (x, y), each with its height in pixels and its chance."""
+    chances, heights = torch.zeros(16, 16), torch.full((16, 16), 8.0)
+    for x, y, height, chance in heads:
+        chances[y, x], heights[y, x] = chance, height
+    return chances, heights
 
 
-def test_what_is_unsure_or_no_face_is_nobody() -> None:
-    assert faces(windows_on([(0.5, 0.4)], sure=0.3)) == []
-    upside_down = windows_on([(0.5, 0.4)])
-    upside_down[:, 1:3, 1] += 0.1
-    assert faces(upside_down) == []
+def test_peaks_are_heads_and_the_surest_comes_first() -> None:
+    first, second = peaks(*maps([(3, 4, 20, 0.7), (12, 4, 24, 0.9)]))
+    assert (first.x, first.y, first.height) == pytest.approx((12.5 * STRIDE / SIDE, 4.5 * STRIDE / SIDE, 24 / SIDE))
+    assert second.score == pytest.approx(0.7)
 
 
-def test_one_drawn_person_is_not_two() -> None:
+def test_two_peaks_on_one_head_are_one_and_unsure_ones_none() -> None:
+    assert len(peaks(*maps([(6, 6, 60, 0.9), (9, 6, 60, 0.8)]))) == 1
+    assert len(peaks(*maps([(6, 6, 20, 0.9), (9, 6, 20, 0.8)]))) == 2
+    assert peaks(*maps([(6, 6, 60, 0.4)])) == []
+
+
+@pytest.mark.parametrize("size", [(256, 256), (171, 256), (256, 100), (1, 1), (2000, 3)])
+def test_pictures_of_any_shape_are_looked_at(size: tuple[int, int]) -> None:
+    pixels = as_pixels(Image.new("RGB", size))
+    assert min(pixels.shape[2:]) == SIDE
+    assert not any(side % STRIDE for side in pixels.shape[2:])
+    chances, heights = HeadFinder()(pixels)
+    assert chances.shape == heights.shape == (1, pixels.shape[2] // STRIDE, pixels.shape[3] // STRIDE)
+
+
+def test_a_head_is_placed_in_a_wide_picture_too() -> None:
     pytest.importorskip("skia", reason="skia-python or the libEGL it needs is missing", exc_type=ImportError)
+    from pretraining.world import draw_canvas, sample_person, sample_shot
+
+    rng = np.random.default_rng(5)
+    person = sample_person(rng)
+    shot = sample_shot(rng, framing="half", gender=person.gender)
+    (head,) = find_heads(Image.fromarray(draw_canvas(person, shot, 480, 300)), embedded_head_finder())
+    assert head.x == pytest.approx(shot.x + 0.3, abs=0.06)
+    assert head.y == pytest.approx(shot.y, abs=0.06)
+    assert head.height == pytest.approx(shot.head_height, rel=0.25)
+
+
+def test_drawn_people_are_counted() -> None:
+    """Of 100 pictures of one person none has two; of 50 pictures of two at most 3 have one. Sharp, blurred and dark."""
+    pytest.importorskip("skia", reason="skia-python or the libEGL it needs is missing", exc_type=ImportError)
+    from pretraining.heads import side_by_side, together
     from pretraining.world import draw, sample_person, sample_shot
 
     rng = np.random.default_rng(17)
-    pictures = []
-    for _ in range(24):
+    ones = []
+    for index in range(100):
         person = sample_person(rng)
-        pictures.append(Image.fromarray(draw(person, sample_shot(rng, gender=person.gender), 256)))
-    counted = count_people(pictures, load_pose_reader(BaseSource("pocket", "pocket", WEIGHTS), torch.device("cpu")))
+        picture = Image.fromarray(draw(person, sample_shot(rng, gender=person.gender), 256))
+        picture = picture.filter(ImageFilter.GaussianBlur(3)) if index % 5 == 1 else picture
+        ones.append(picture.point(lambda value: value * 0.4) if index % 5 == 2 else picture)
+    twos = [Image.fromarray((together, side_by_side)[index % 2](rng)[0]) for index in range(50)]
+    counted = count_people(ones, embedded_head_finder())
     assert max(counted) == 1
-    assert sum(counted) >= 8
+    assert sum(counted) >= 95
+    assert sum(count > 1 for count in count_people(twos, embedded_head_finder())) >= 47
