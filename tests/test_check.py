@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
 from typer.testing import CliRunner
 
 import portrayal
@@ -90,3 +90,32 @@ def test_strict_settings_stop_before_a_run_is_made_and_dropping_mends_it(
 def test_a_photo_to_drop_that_is_not_there_is_said(planted: Path, tiny_config: Config, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nobody\.jpg"):
         portrayal.prepare(planted, settings(tiny_config, drop=("nobody.jpg",)), tmp_path / "run")
+
+
+def test_a_mark_on_all_photos_and_one_scene_are_said(tmp_path: Path) -> None:
+    """The same drawn person in one place, and then the same name below photos of many places."""
+    pytest.importorskip("skia", reason="skia-python or the libEGL it needs is missing", exc_type=ImportError)
+    import numpy as np
+
+    from pretraining.world import draw, sample_person, sample_shot
+
+    rng, kitchen, marked = np.random.default_rng(17), tmp_path / "kitchen", tmp_path / "marked"
+    kitchen.mkdir()
+    marked.mkdir()
+    person, config = sample_person(rng), portrayal.load_config("pocket-demo")
+    for number in range(10):
+        framing = ("head", "half")[number % 2]
+        for folder, scene in ((kitchen, "kitchen"), (marked, None)):
+            shot = sample_shot(rng, framing=framing, gender=person.gender, scene=scene)
+            picture = Image.fromarray(draw(person, shot, 320))
+            if folder == marked:
+                ImageDraw.Draw(picture).text((90, 280), "www.photos-of-ann.com", "white", ImageFont.load_default(20))
+            picture.save(folder / f"{number}.png")
+    found = portrayal.check_photos(kitchen, config)
+    assert [remark for remark in found.remarks.remarks if "were taken in the kitchen" in remark]
+    assert not [one for photo in found.photos for one in photo.findings if one.kind == "watermark"]
+    found = portrayal.check_photos(marked, config)
+    assert not [remark for remark in found.remarks.remarks if "learned too" in remark]
+    said = [one for photo in found.photos for one in photo.findings if one.kind == "watermark"]
+    assert len(said) >= 9
+    assert "lower edge" in said[0].message

@@ -131,6 +131,10 @@ class PrepareConfig(Section):
     """Captions of photos that bring none: `template` is the instance prompt for all; `captioner` adds what each photo
     shows besides the subject (clothes, place, framing), so that the instance token stands for the subject alone."""
 
+    masks: Literal["given", "model"] = "given"
+    """Masks for `training.background_loss_weight`: `given` are those beside the photos; `model` has CLIPSeg (fetched)
+    find the class noun in photos that have none."""
+
     @field_validator("background")
     @classmethod
     def _known_colour(cls, value: str) -> str:
@@ -256,8 +260,8 @@ class TrainingConfig(Section):
     """Weight of the class images' loss against the photos'; 0 turns prior preservation off."""
 
     background_loss_weight: float = Field(1.0, ge=0, le=1)
-    """Weight of what lies outside a photo's mask (`NAME.mask.png` beside it, white on the subject) in its loss; 1
-    leaves masks out. Photos without a mask count whole."""
+    """Weight of what lies outside a photo's mask (`NAME.mask.png` beside it, white on the subject, or
+    `prepare.masks=model`) in its loss; 1 leaves masks out. Photos without a mask count whole."""
 
     num_class_images: PositiveInt = 200
     """Class images the base paints once, kept for later runs."""

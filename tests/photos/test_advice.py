@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portrayal.photos.advice import advise, advise_set, findings_of, strangers
+from portrayal.photos.advice import advise, advise_set, findings_of, mark_finding, strangers
 from portrayal.photos.look import Look
 from portrayal.photos.read import Finding
+from portrayal.photos.watermark import Mark
 
 GOOD = Look(short_side=1024, blur=0.3, lightness=55, highlights=85, burnt=0.01, border=0, faces=1, face_share=0.3)
 
@@ -49,15 +50,13 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@given(st.integers(8, 30), st.integers(0, 2), st.floats(0.02, 0.1), st.integers(0, 10_000))
+@given(st.integers(8, 30), st.integers(0, 2), st.floats(0.2, 1.0), st.integers(0, 10_000))
 def test_strangers_are_found_in_sets_of_any_size_and_quality(
     people: int, others: int, spread: float, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    one = rng.normal(size=128)
-    rows = np.concatenate(
-        [one + rng.normal(size=(people, 128)) * np.linalg.norm(one) * spread, rng.normal(size=(others, 128))]
-    )
+    one = rng.normal(size=512)
+    rows = np.concatenate([one + rng.normal(size=(people, 512)) * spread, rng.normal(size=(others, 512))])
     likeness = unit(rows) @ unit(rows).T
     assert strangers(likeness, [True] * len(rows)) == list(range(people, people + others))
 
@@ -92,3 +91,22 @@ def test_few_many_and_alike() -> None:
     assert any("look like others" in remark for remark in advise_set(advise(names, alike), sizes).remarks)
     assert any("one size" in remark for remark in advise_set(advise(names, []), [GOOD] * 12).remarks)
     assert "more than it takes" in advise_set(advise({str(n): f"{n}.jpg" for n in range(40)}, []), sizes).remarks[0]
+
+
+def test_one_colour_of_clothes_or_one_place_in_most_photos_is_said() -> None:
+    advice = advise({str(n): f"{n}.jpg" for n in range(12)}, [])
+    looks = [replace(GOOD, face_share=0.1 + 0.05 * n) for n in range(12)]
+    varied = ["red", "blue", "green", "white"] * 3
+    assert advise_set(advice, looks, varied, varied).remarks == ()
+    most = ["red"] * 7 + ["blue"] * 5
+    (clothes,) = advise_set(advice, looks, most, varied).remarks
+    assert clothes.startswith("7 of 12 photos show red clothes")
+    (place,) = advise_set(advice, looks, varied, ["in the park"] * 12).remarks
+    assert place.startswith("12 of 12 photos were taken in the park")
+    assert advise_set(advice, looks, ["red"] * 5, []).remarks == ()
+
+
+def test_a_mark_is_to_be_fixed() -> None:
+    finding = mark_finding("a.jpg", Mark(tuple(range(7)), (0.7, 0.9, 0.98, 0.97)))
+    assert advise({"1": "a.jpg"}, [finding])[0].verdict == "fix"
+    assert "7 photos have the same mark (lower right corner)" in finding.message

@@ -49,31 +49,58 @@ def load_captioner(source: BaseSource, device: torch.device) -> Captioner:
         WeightsError: If BLIP's weights cannot be had.
     """
     if source.kind == "pocket":
-        clip = clip_scorer(WEIGHTS / "clip", "pocket's CLIP", "Apache-2.0", device)
-        return clip_captioner(clip, (CLOTHES, PLACES, FRAMINGS))
+        return clip_captioner(pocket_clip(device), (CLOTHES, PLACES, FRAMINGS))
     return blip_captioner(fetch(BLIP, None, BLIP_FILES), device)
 
 
-def clip_captioner(clip: Scorer, aspects: Sequence[Sequence[str]]) -> Captioner:
-    """Names clothes, place and framing by zero-shot classification (Radford et al. 2021, arXiv:2103.00020, Sec. 3.1).
+def read_surroundings(
+    pictures: Sequence[Image.Image], class_prompt: str, device: torch.device
+) -> tuple[list[str], list[str]]:
+    """Colour of the clothes, such as `red`, and place, such as `in the park`, of each drawn picture.
 
-    Args:
-        clip: A CLIP with both halves.
-        aspects: For each thing to name the phrases to choose from; the best of each are said one after another.
+    By `pocket`'s CLIP, which tells a coat from a jacket less often than red from blue.
     """
-    assert clip.texts is not None
-    texts = clip.texts
+    clothes, places = best_phrases(pocket_clip(device), pictures, class_prompt, (CLOTHES, PLACES))
+    return [phrase.split()[2] for phrase in clothes], places  # `wearing a red dress`
+
+
+def pocket_clip(device: torch.device) -> Scorer:
+    """The CLIP that knows drawn people."""
+    return clip_scorer(WEIGHTS / "clip", "pocket's CLIP", "Apache-2.0", device)
+
+
+def clip_captioner(clip: Scorer, aspects: Sequence[Sequence[str]]) -> Captioner:
+    """Says clothes, place and framing one after another; see :func:`best_phrases`."""
 
     def describe(pictures: Sequence[Image.Image], class_prompt: str) -> list[str]:
-        if not pictures:
-            return []
-        seen, said = unit(clip.images(pictures)), []
-        for phrases in aspects:
-            alike = seen @ unit(texts([f"{class_prompt} {phrase}" for phrase in phrases])).T
-            said.append([phrases[choice] for choice in alike.argmax(axis=1)])
+        said = best_phrases(clip, pictures, class_prompt, aspects)
         return [" ".join(words) for words in zip(*said, strict=True)]
 
     return Captioner(clip.name, clip.licence, describe)
+
+
+def best_phrases(
+    clip: Scorer, pictures: Sequence[Image.Image], class_prompt: str, aspects: Sequence[Sequence[str]]
+) -> list[list[str]]:
+    """Zero-shot classification (Radford et al. 2021, arXiv:2103.00020, Sec. 3.1).
+
+    Args:
+        clip: A CLIP with both halves.
+        pictures: What to describe.
+        class_prompt: Such as `a photo of a woman`; the phrases are appended to it.
+        aspects: For each thing to name the phrases to choose from.
+
+    Returns:
+        For each aspect the best phrase of each picture.
+    """
+    assert clip.texts is not None
+    if not pictures:
+        return [[] for _ in aspects]
+    seen, best = unit(clip.images(pictures)), []
+    for phrases in aspects:
+        alike = seen @ unit(clip.texts([f"{class_prompt} {phrase}" for phrase in phrases])).T
+        best.append([phrases[choice] for choice in alike.argmax(axis=1)])
+    return best
 
 
 def blip_captioner(folder: Path, device: torch.device) -> Captioner:

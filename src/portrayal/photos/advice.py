@@ -6,6 +6,7 @@ Pure functions of measures and arrays. The thresholds were chosen on drawn peopl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from portrayal.photos.look import Look
 from portrayal.photos.read import Finding, FindingKind
+from portrayal.photos.watermark import Mark
 
 Verdict = Literal["keep", "fix", "drop"]
 Floats = npt.NDArray[np.floating]
@@ -40,6 +42,11 @@ LEAST_FOR_LIKENESS: Final = 5
 FEWEST, MOST = 10, 25
 """Photos that train well."""
 
+MOST_SHARED, LEAST_FOR_SHARED = 0.5, 6
+"""Share of the photos that may show clothes of one colour, or one place; of fewer than six nothing is said. In varied
+drawn sets it is 0.38 at most; with three photos of four in the same clothes it was read as more than a half in 29 sets
+of 30, and in the same place in all."""
+
 MOST_ALIKE: Final = 0.34
 """Share of the photos that may be look-alikes of others."""
 
@@ -51,6 +58,7 @@ ADVICE: Final[Mapping[FindingKind, Verdict]] = {
     "several_people": "fix",
     "small_face": "fix",
     "border": "fix",
+    "watermark": "fix",
     "tiny": "drop",
     "small": "fix",
     "near_duplicate": "drop",
@@ -147,6 +155,13 @@ def stranger_finding(file: str, likeness: float) -> Finding:
     return Finding(file, "someone_else", message, "kept", round(likeness, 3))
 
 
+def mark_finding(file: str, mark: Mark) -> Finding:
+    """Say that a photo has a mark that others have too."""
+    number = len(mark.photos)
+    message = f"{number} photos have the same mark ({mark.where}); crop it away, or use the originals"
+    return Finding(file, "watermark", message, "kept", number)
+
+
 def advise(photos: Mapping[str, str], findings: Sequence[Finding]) -> list[PhotoAdvice]:
     """A verdict for each photo: the hardest that its findings ask for.
 
@@ -163,8 +178,17 @@ def advise(photos: Mapping[str, str], findings: Sequence[Finding]) -> list[Photo
     return advice
 
 
-def advise_set(advice: Sequence[PhotoAdvice], looks: Sequence[Look]) -> SetAdvice:
-    """What to know of the set."""
+def advise_set(
+    advice: Sequence[PhotoAdvice], looks: Sequence[Look], clothes: Sequence[str] = (), places: Sequence[str] = ()
+) -> SetAdvice:
+    """What to know of the set.
+
+    Args:
+        advice: On each photo.
+        looks: Of each photo.
+        clothes: Their colour in each photo that can be read.
+        places: Where, such as `in the kitchen`.
+    """
     good = sum(one.verdict != "drop" for one in advice)
     alike = sum(any(finding.kind == "near_duplicate" for finding in one.findings) for one in advice)
     remarks = []
@@ -174,7 +198,22 @@ def advise_set(advice: Sequence[PhotoAdvice], looks: Sequence[Look]) -> SetAdvic
         remarks.append(f"{good} photos are more than it takes: {FEWEST} to {MOST} train well. Keep the most different.")
     if alike > MOST_ALIKE * max(1, len(advice)):
         remarks.append(f"{alike} of {len(advice)} look like others. Take photos at other times and places.")
+    remarks += [
+        f"{count} of {len(clothes)} photos show {colour} clothes: they are learned too. Add photos in others."
+        for colour, count in most_shared(clothes)
+    ]
+    remarks += [
+        f"{count} of {len(places)} photos were taken {place}: the place is learned too. Add photos from others."
+        for place, count in most_shared(places)
+    ]
     shares = [look.face_share for look in looks if look.face_share is not None]
     if len(shares) >= FEWEST and min(shares) > 0.6 * max(shares):
         remarks.append("All faces have about one size. Add some from nearer and from further away.")
     return SetAdvice(tuple(remarks))
+
+
+def most_shared(words: Sequence[str]) -> list[tuple[str, int]]:
+    """What more of the photos show than may, and how many; nothing in a varied or a small set."""
+    if len(words) < LEAST_FOR_SHARED:
+        return []
+    return [(said, count) for said, count in Counter(words).most_common(1) if count > MOST_SHARED * len(words)]

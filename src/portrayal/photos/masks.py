@@ -1,4 +1,4 @@
-"""Read the masks that users give: `photo.mask.png` beside a photo, white where the subject is."""
+"""Masks, white where the subject is: read those that users give, `photo.mask.png`; judge those that a model makes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ ROUNDING: Final = 0.02
 
 SUBJECT: Final = 128
 """From this grey on a mask means the subject."""
+
+LEAST_MARKED, MOST_MARKED = 0.01, 0.98
+"""Share of a picture between which a mask that a model made is believed."""
 
 
 def read_mask(
@@ -49,6 +52,22 @@ def read_mask(
     if int(mask.getextrema()[1]) < SUBJECT:  # type: ignore[arg-type]  # one band: two numbers
         return None, (_ignored(file, "its mask is black all over; paint the subject white"),)
     return mask, ()
+
+
+def useless_mask(name: str, mask: Image.Image, noun: str) -> Finding | None:
+    """Say that a mask made by a model marks hardly anything, or all.
+
+    Args:
+        name: The photo's.
+        mask: Mode `L`.
+        noun: What was looked for.
+    """
+    share = sum(mask.histogram()[SUBJECT:]) / (mask.width * mask.height)
+    if LEAST_MARKED <= share <= MOST_MARKED:
+        return None
+    found = f"hardly any {noun} was found" if share < LEAST_MARKED else f"all of it was taken for the {noun}"
+    message = f"{found} to mask ({share:.0%} of it); the photo counts whole, or put a mask beside it"
+    return Finding(name, "mask", message, "kept", round(share, 3))
 
 
 def _ignored(file: PhotoFile, message: str) -> Finding:

@@ -95,7 +95,7 @@ class PreparedPhoto:
     """Which of the photo's squares this is; photos to judge by have the largest alone."""
 
     masked: bool = False
-    """Whether the user's mask says where the subject is."""
+    """Whether a mask says where the subject is."""
 
     @property
     def photo_id(self) -> str:

@@ -82,6 +82,7 @@ FindingKind = Literal[
     "dark",
     "burnt",
     "border",
+    "watermark",
     "small_face",
     "tiny",
     "several_people",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from portrayal.photos import Finding
     from portrayal.photos.advice import PhotoAdvice, SetAdvice
     from portrayal.photos.prepare import Examined, ExaminedPhoto, PrepareSettings
+    from portrayal.photos.watermark import Mark
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,12 @@ def check_photos(photos: Path, config: Config, *, sheet: Path | None = None, pro
     examined = examine_photos(photos, settings, lambda done, total: progress(Event("prepare", "progress", done, total)))
     findings = [*examined.findings, *judged(examined, plan)]
     advice = advise({one.photo.id: one.photo.name for one in examined.photos}, findings)
+    clear = [one for one, mark in zip(examined.photos, advice, strict=True) if mark.verdict != "drop"]
+    clothes, places = surroundings(clear, plan)
     found = Check(
         tuple(advice),
         tuple(finding for finding in findings if finding.action == "skipped"),
-        advise_set(advice, [one.look for one in examined.photos]),
+        advise_set(advice, [one.look for one in examined.photos], clothes, places),
     )
     if sheet is not None:
         with atomic_path(sheet) as temporary:
@@ -117,7 +120,8 @@ def prepare_settings(plan: Plan) -> PrepareSettings:
 
 def judged(examined: Examined, plan: Plan) -> list[Finding]:
     """What measures, and models that know the base's pictures, say of each photo."""
-    from portrayal.photos.advice import findings_of, stranger_finding, strangers
+    from portrayal.photos.advice import findings_of, mark_finding, stranger_finding, strangers
+    from portrayal.photos.watermark import find_marks
 
     photos, resolution = examined.photos, plan.config.base.resolution
     assert resolution is not None
@@ -134,20 +138,42 @@ def judged(examined: Examined, plan: Plan) -> list[Finding]:
         for place in strangers(likeness, usable):
             others = np.delete(likeness[place], place)
             found[place].append(stranger_finding(photos[place].photo.name, float(np.median(others))))
+    alike = {finding.file for finding in examined.findings if finding.kind == "near_duplicate"}
+    doubles = [place for place, one in enumerate(photos) if one.photo.name in alike]
+    for mark in find_marks([one.view for one in photos], doubles):
+        for place in mark.photos:
+            if seen_in_cut(mark, photos[place]):
+                found[place].append(mark_finding(photos[place].photo.name, mark))
     return [finding for findings in found for finding in findings]
 
 
-def counted(photos: Sequence[ExaminedPhoto], plan: Plan) -> list[int | None]:
-    """People in each photo: by the pose reader in drawings, by faces in photographs."""
-    if plan.source.kind != "pocket":
-        return [one.look.faces or None for one in photos]
+def seen_in_cut(mark: Mark, photo: ExaminedPhoto) -> bool:
+    """Whether what is cut out of a photo shows a part of a mark."""
+    left, top, *sides = photo.crop_in_view
+    width, height = photo.view.size
+    across = mark.box[0] * width < left + sides[0] and left < mark.box[2] * width
+    return across and mark.box[1] * height < top + sides[-1] and top < mark.box[3] * height
+
+
+def surroundings(photos: Sequence[ExaminedPhoto], plan: Plan) -> tuple[list[str], list[str]]:
+    """Colour of the clothes and place of each photo where a model can tell them, in drawings; else nothing."""
+    if plan.source.kind != "pocket" or not photos:
+        return [], []
     import torch
 
-    from portrayal.models.people import count_people
-    from portrayal.models.pose import load_pose_reader
+    from portrayal.models.captioner import read_surroundings
 
-    reader = load_pose_reader(plan.source, torch.device("cpu"))
-    return list(count_people([one.view for one in photos], reader))
+    class_prompt = plan.config.subject.filled_class_prompt
+    return read_surroundings([one.photo.image for one in photos], class_prompt, torch.device("cpu"))
+
+
+def counted(photos: Sequence[ExaminedPhoto], plan: Plan) -> list[int | None]:
+    """People in each photo: by heads in drawings, by faces in photographs."""
+    if plan.source.kind != "pocket":
+        return [one.look.faces or None for one in photos]
+    from portrayal.models.people import count_people, embedded_head_finder
+
+    return list(count_people([one.view for one in photos], embedded_head_finder()))
 
 
 def likenesses(photos: Sequence[ExaminedPhoto]) -> Any:

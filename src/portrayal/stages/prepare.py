@@ -46,6 +46,8 @@ def prepare(
         prepared = replace(prepared, findings=[*prepared.findings, *advised(photos, examined, plan)])
         if plan.config.prepare.captions == "captioner":
             prepared = described(prepared, plan)
+        if plan.config.prepare.masks == "model":
+            prepared = masked(prepared, plan)
     check_captions(plan, [photo.caption for photo in prepared.photos])  # before anything is written
     run = Run.create(out, plan.config, provenance(plan, list({photo.photo_id for photo in prepared.photos}), consent))
     if run.finished("prepare", plan.config.prepare.model_dump()):
@@ -99,6 +101,29 @@ def described(prepared: Prepared, plan: Plan) -> Prepared:
         for photo in prepared.photos
     ]
     return replace(prepared, photos=photos)
+
+
+def masked(prepared: Prepared, plan: Plan) -> Prepared:
+    """Give the photos without a mask of the user's one that a model makes; what finds nothing, or all, is no mask."""
+    from portrayal.models.base import choose_device
+    from portrayal.models.masker import load_masker
+    from portrayal.photos.masks import useless_mask
+
+    given = {photo.photo_id for photo in prepared.photos if photo.masked}
+    bare = [photo for photo in prepared.photos if photo.photo_id not in given]
+    if not bare:
+        return prepared
+    noun = plan.config.subject.class_noun
+    made = load_masker(choose_device()).mask([prepared.images[photo.id] for photo in bare], f"a {noun}")
+    masks, findings = dict(prepared.masks), list(prepared.findings)
+    for photo, mask in zip(bare, made, strict=True):
+        finding = useless_mask(photo.source_name, mask, noun)
+        if finding is None:
+            masks[photo.id] = mask
+        else:
+            findings.append(finding)
+    photos = [replace(photo, masked=photo.id in masks) for photo in prepared.photos]
+    return replace(prepared, photos=photos, masks=masks, findings=findings)
 
 
 def provenance(plan: Plan, photo_ids: Sequence[str], consent: bool | None) -> dict[str, object]:
