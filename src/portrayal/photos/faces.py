@@ -25,6 +25,10 @@ FRONTAL = "haarcascade_frontalface_alt2.xml"
 SECOND_FRONTAL = "haarcascade_frontalface_alt.xml"
 PROFILE = "haarcascade_profileface.xml"
 
+LEAST_FACES: Final = {FRONTAL: 10, SECOND_FRONTAL: 10, PROFILE: 5}
+"""How many of the smallest face each looks for fit into the short side; looking for profiles of half that size would
+take twice as long, and they are a second chance."""
+
 NEIGHBOURS, CONFIRMING_NEIGHBOURS, SURE, PROFILE_NEIGHBOURS = 5, 3, 12, 6
 """Windows that must agree on a face. Below `SURE` the second cascade must see it too: real faces have 30 and more,
 the nose of a dog had 6. Profiles are looked for only where no frontal face is found."""
@@ -147,7 +151,7 @@ def _by_cascade(grey: Grey, name: str, neighbours: int) -> Iterator[tuple[tuple[
     cascade = _cascade(name)
     if cascade is None:
         return
-    smallest = max(24, min(grey.shape) // 10)
+    smallest = max(24, min(grey.shape) // LEAST_FACES[name])
     boxes, votes = cascade.detectMultiScale2(
         grey, scaleFactor=1.1, minNeighbors=neighbours, minSize=(smallest, smallest)
     )

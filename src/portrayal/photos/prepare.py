@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -22,11 +22,13 @@ from portrayal.photos.look import Look, look_at
 from portrayal.photos.masks import SUBJECT, read_mask
 from portrayal.photos.read import IMAGE_ENDINGS, Finding, RawPhoto, UnusablePhotoError, decode_photo
 from portrayal.photos.saliency import focus, weighted_middle
+from portrayal.photos.shelf import Kept, Pictures, Shelf
 from portrayal.photos.sources import PhotoFile, find_photos
 
 THREADS = 4
 """Decoding releases the GIL; each thread holds one full picture, up to 0.6 GB at 200 megapixels."""
 
+LOOKED_AT = 500
 VIEW_SIDE = 256
 MAX_HELDOUT = 4
 MIN_TRAINING = 2
@@ -110,7 +112,7 @@ class Prepared:
     photos: list[PreparedPhoto]
     """By file name."""
 
-    images: dict[str, Image.Image]
+    images: Mapping[str, Image.Image]
     """Square RGB pictures by photo id."""
 
     findings: list[Finding]
@@ -128,7 +130,7 @@ class _Cut:
 
     framing: Framing
     crop: Square
-    image: Image.Image
+    picture: Kept
     mask: Image.Image | None
 
 
@@ -136,15 +138,17 @@ class _Cut:
 class ExaminedPhoto:
     """What is kept of a photo once its full picture is let go."""
 
-    photo: RawPhoto
-    """Its image is the finished square; the full picture would cost 36 MB for every 12 megapixels."""
+    id: str
+    name: str
+    sha256: str
+    """Of its file."""
 
     size: tuple[int, int]
     cuts: tuple[_Cut, ...]
     """The largest first."""
 
     look: Look
-    view: Image.Image
+    viewed: Kept
     """A copy of at most `VIEW_SIDE` pixels, for the contact sheet and for counting people."""
 
     pixels: str
@@ -154,9 +158,19 @@ class ExaminedPhoto:
     findings: tuple[Finding, ...]
 
     @property
+    def square(self) -> Image.Image:
+        """The largest square."""
+        return self.cuts[0].picture.load()
+
+    @property
+    def view(self) -> Image.Image:
+        """The whole photo, at most `VIEW_SIDE` pixels long."""
+        return self.viewed.load()
+
+    @property
     def crop_in_view(self) -> tuple[float, float, float]:
         """The largest square, in the pixels of the view."""
-        scale = self.view.width / self.size[0]
+        scale = self.viewed.size[0] / self.size[0]
         left, top, side = self.cuts[0].crop
         return left * scale, top * scale, side * scale
 
@@ -219,10 +233,11 @@ def examine_photos(
         )
     findings += [Finding(name, "dropped", "left out by prepare.drop", "skipped") for name in sorted(settings.drop)]
     examined: list[ExaminedPhoto] = []
+    shelf = Shelf()
     with warnings.catch_warnings(), ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:
         # Phones break the EXIF and MPO standards often and harmlessly, and Pillow warns each time.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        for done, outcome in enumerate(threads.map(lambda file: _examine(file, settings), files), start=1):
+        for done, outcome in enumerate(threads.map(lambda file: _examine(file, settings, shelf), files), start=1):
             if isinstance(outcome, Finding):
                 findings.append(outcome)
             else:
@@ -232,8 +247,8 @@ def examine_photos(
                 on_progress(done, len(files))
     kept, doubles = _without_duplicates(examined)
     findings += doubles
-    alike = near_duplicates({one.photo.id: one.bits for one in kept})
-    names = {one.photo.id: one.photo.name for one in kept}
+    alike = near_duplicates({one.id: one.bits for one in kept})
+    names = {one.id: one.name for one in kept}
     for photo, leader in alike.items():
         message = f"it looks almost the same as {names[leader]}; one of them is enough, and none is held out"
         findings.append(Finding(names[photo], "near_duplicate", message, "kept"))
@@ -279,7 +294,7 @@ def choose_heldout(
     return frozenset(candidates[:num_heldout])
 
 
-def _examine(file: PhotoFile, settings: PrepareSettings) -> ExaminedPhoto | Finding:
+def _examine(file: PhotoFile, settings: PrepareSettings, shelf: Shelf) -> ExaminedPhoto | Finding:
     several = settings.crops == "several"
     try:
         content = file.content()
@@ -287,24 +302,34 @@ def _examine(file: PhotoFile, settings: PrepareSettings) -> ExaminedPhoto | Find
     except UnusablePhotoError as error:
         return error.finding
     mask, findings = read_mask(file, content, photo.size, photo.image.size)
-    faces = find_faces(photo.image, settings.yunet)
-    cuts = _cut(photo, faces, mask, settings)
+    small = _reduced(photo.image)
+    found = find_faces(small, settings.yunet)
+    faces = [Face(face.box.scaled(photo.image.width / small.width), face.score) for face in found]
+    cuts = _cut(photo, faces, mask, settings, shelf)
     return ExaminedPhoto(
-        photo=replace(photo, image=cuts[0].image),
+        id=photo.id,
+        name=photo.name,
+        sha256=photo.sha256,
         size=photo.size,
         cuts=cuts if several else cuts[:1],
-        look=look_at(photo.image, faces, photo.size),
-        view=ImageOps.contain(photo.image, (VIEW_SIDE, VIEW_SIDE), Image.Resampling.LANCZOS),
+        look=look_at(small, found, photo.size),
+        viewed=shelf.put(ImageOps.contain(small, (VIEW_SIDE, VIEW_SIDE), Image.Resampling.LANCZOS)),
         pixels=pixel_hash(photo.image),
-        bits=perceptual_bits(photo.image),
+        bits=perceptual_bits(small),
         caption=file.caption or settings.instance_prompt,
         has_caption=file.caption is not None,
         findings=(*photo.findings, *findings, *_small(photo.name, cuts[0].crop, settings)),
     )
 
 
+def _reduced(image: Image.Image) -> Image.Image:
+    """A copy to look at, its short side `LOOKED_AT` or little more: each look at all pixels would cost 20 ms."""
+    factor = min(image.size) // LOOKED_AT
+    return image.reduce(factor) if factor > 1 else image
+
+
 def _cut(
-    photo: RawPhoto, faces: Sequence[Face], mask: Image.Image | None, settings: PrepareSettings
+    photo: RawPhoto, faces: Sequence[Face], mask: Image.Image | None, settings: PrepareSettings, shelf: Shelf
 ) -> tuple[_Cut, ...]:
     """The squares of a photo, around its largest face; without one around the mask, or what stands out."""
     image, scale = photo.image, photo.size[0] / photo.image.width
@@ -317,7 +342,7 @@ def _cut(
         _Cut(
             framing,
             square,
-            cut_square(image, square, settings.resolution, scale),
+            shelf.put(cut_square(image, square, settings.resolution, scale)),
             _cut_mask(mask, square, settings.resolution, scale),
         )
         for framing, square in subject_squares(photo.size, face, middle, settings.resolution).items()
@@ -341,44 +366,44 @@ def _without_duplicates(examined: Sequence[ExaminedPhoto]) -> tuple[list[Examine
     """Keep one of each set of equal pictures: one with a caption first, then by content, so that names don't count."""
     first: dict[str, ExaminedPhoto] = {}
     findings = []
-    for one in sorted(examined, key=lambda one: (not one.has_caption, one.photo.sha256, one.photo.name)):
+    for one in sorted(examined, key=lambda one: (not one.has_caption, one.sha256, one.name)):
         original = first.setdefault(one.pixels, one)
         if original is not one:
-            message = f"it is the same picture as {original.photo.name}"
-            findings.append(Finding(one.photo.name, "duplicate", message, "skipped"))
-    kept = sorted(first.values(), key=lambda one: one.photo.name)
+            message = f"it is the same picture as {original.name}"
+            findings.append(Finding(one.name, "duplicate", message, "skipped"))
+    kept = sorted(first.values(), key=lambda one: one.name)
     return kept, sorted(findings, key=lambda finding: finding.file)
 
 
 def _assemble(kept: Sequence[ExaminedPhoto], findings: list[Finding], settings: PrepareSettings) -> Prepared:
-    names = {one.photo.id: one.photo.name for one in kept}
-    alike = near_duplicates({one.photo.id: one.bits for one in kept})
+    names = {one.id: one.name for one in kept}
+    alike = near_duplicates({one.id: one.bits for one in kept})
     heldout = choose_heldout(names, {*alike.keys(), *alike.values()}, settings.num_heldout, settings.seed)
     squares = {
-        one.photo.id if cut.framing == "whole" else f"{one.photo.id}-{cut.framing}": (one, cut)
+        one.id if cut.framing == "whole" else f"{one.id}-{cut.framing}": (one, cut)
         for one in kept
-        for cut in (one.cuts[:1] if one.photo.id in heldout else one.cuts)
+        for cut in (one.cuts[:1] if one.id in heldout else one.cuts)
     }
     photos = [
         PreparedPhoto(
             id=square,
-            source_name=one.photo.name,
+            source_name=one.name,
             width=one.size[0],
             height=one.size[1],
             crop=cut.crop,
             upscaled=cut.crop[2] < settings.resolution,
             caption=one.caption,
             caption_from="file" if one.has_caption else "template",
-            heldout=one.photo.id in heldout,
-            near_duplicate_of=alike.get(one.photo.id),
+            heldout=one.id in heldout,
+            near_duplicate_of=alike.get(one.id),
             framing=cut.framing,
             masked=cut.mask is not None,
         )
         for square, (one, cut) in squares.items()
     ]
-    images = {square: cut.image for square, (_, cut) in squares.items()}
+    images = Pictures({square: cut.picture for square, (_, cut) in squares.items()})
     masks = {square: cut.mask for square, (_, cut) in squares.items() if cut.mask is not None}
-    looks = {one.photo.id: one.look for one in kept}
+    looks = {one.id: one.look for one in kept}
     return Prepared(photos, images, findings, looks, masks)
 
 

@@ -81,7 +81,7 @@ def check_photos(photos: Path, config: Config, *, sheet: Path | None = None, pro
     settings = prepare_settings(plan)
     examined = examine_photos(photos, settings, lambda done, total: progress(Event("prepare", "progress", done, total)))
     findings = [*examined.findings, *judged(examined, plan)]
-    advice = advise({one.photo.id: one.photo.name for one in examined.photos}, findings)
+    advice = advise({one.id: one.name for one in examined.photos}, findings)
     clear = [one for one, mark in zip(examined.photos, advice, strict=True) if mark.verdict != "drop"]
     clothes, places = surroundings(clear, plan)
     found = Check(
@@ -128,29 +128,27 @@ def judged(examined: Examined, plan: Plan) -> list[Finding]:
     if not photos:
         return []
     people = counted(photos, plan)
-    found = [
-        findings_of(one.photo.name, one.look, resolution, count) for one, count in zip(photos, people, strict=True)
-    ]
+    found = [findings_of(one.name, one.look, resolution, count) for one, count in zip(photos, people, strict=True)]
     if plan.source.kind == "pocket":
         unclear = {"blurred", "dark", "several_people"}
         usable = [not unclear & {finding.kind for finding in findings} for findings in found]
         likeness = likenesses(photos)
         for place in strangers(likeness, usable):
             others = np.delete(likeness[place], place)
-            found[place].append(stranger_finding(photos[place].photo.name, float(np.median(others))))
+            found[place].append(stranger_finding(photos[place].name, float(np.median(others))))
     alike = {finding.file for finding in examined.findings if finding.kind == "near_duplicate"}
-    doubles = [place for place, one in enumerate(photos) if one.photo.name in alike]
+    doubles = [place for place, one in enumerate(photos) if one.name in alike]
     for mark in find_marks([one.view for one in photos], doubles):
         for place in mark.photos:
             if seen_in_cut(mark, photos[place]):
-                found[place].append(mark_finding(photos[place].photo.name, mark))
+                found[place].append(mark_finding(photos[place].name, mark))
     return [finding for findings in found for finding in findings]
 
 
 def seen_in_cut(mark: Mark, photo: ExaminedPhoto) -> bool:
     """Whether what is cut out of a photo shows a part of a mark."""
     left, top, *sides = photo.crop_in_view
-    width, height = photo.view.size
+    width, height = photo.viewed.size
     across = mark.box[0] * width < left + sides[0] and left < mark.box[2] * width
     return across and mark.box[1] * height < top + sides[-1] and top < mark.box[3] * height
 
@@ -164,7 +162,7 @@ def surroundings(photos: Sequence[ExaminedPhoto], plan: Plan) -> tuple[list[str]
     from portrayal.models.captioner import read_surroundings
 
     class_prompt = plan.config.subject.filled_class_prompt
-    return read_surroundings([one.photo.image for one in photos], class_prompt, torch.device("cpu"))
+    return read_surroundings([one.square for one in photos], class_prompt, torch.device("cpu"))
 
 
 def counted(photos: Sequence[ExaminedPhoto], plan: Plan) -> list[int | None]:
@@ -182,6 +180,6 @@ def likenesses(photos: Sequence[ExaminedPhoto]) -> Any:
 
     from portrayal.models.encoders import pocket_identity
 
-    vectors = pocket_identity(torch.device("cpu")).images([one.photo.image for one in photos])
+    vectors = pocket_identity(torch.device("cpu")).images([one.square for one in photos])
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors @ vectors.T

@@ -77,7 +77,7 @@ def advised(source: Path, examined: Examined, plan: Plan) -> list[Finding]:
     from portrayal.photos.advice import advise
 
     findings = judged(examined, plan)
-    names = {one.photo.id: one.photo.name for one in examined.photos}
+    names = {one.id: one.name for one in examined.photos}
     drop = [one.file for one in advise(names, [*examined.findings, *findings]) if one.verdict == "drop"]
     if plan.config.prepare.strict and drop:
         raise PhotosError(
