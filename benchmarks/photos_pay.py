@@ -2,7 +2,8 @@
 
     python -m benchmarks.photos_pay [--sets 3] [--jobs 1] [--out DIR]
 
-The sets of `planted_photos`; one LoRA each, the demo's recipe. Identity is the mean cosine of the painted scenes to
+The sets of `planted_photos`; one LoRA each, the demo's recipe. What should be dropped is left out, and so is what should
+be mended first, for here nobody mends it. Identity is the mean cosine of the painted scenes to
 eight photos that are in neither set, by `pocket`'s encoder; beside it that of such photos among each other.
 """
 
@@ -59,7 +60,8 @@ def trained(number: int, out: Path, way: str) -> dict[str, Any]:
         plant(number, photos)
     config = config_for(person, ())
     if way != WAYS[0]:
-        config = config_for(person, portrayal.check_photos(photos, config).to_drop)
+        check = portrayal.check_photos(photos, config)
+        config = config_for(person, tuple(one.file for one in check.photos if one.verdict != "keep"))
     run = portrayal.portray(photos, config, out / f"{number}-{way.replace(' ', '-')}", consent=True)
     count, name = config.generation.num_images_per_scene, f"lora-{RANK}"
     paths = [run.image_path(name, scene, index) for scene in OUTFITS for index in range(count)]

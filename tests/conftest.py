@@ -85,7 +85,7 @@ def encoded(pocket):
             squares.append(fit_square(image, pocket.resolution))
     rows = [(f"photo{n}", image, "a photo of sks woman") for n, image in enumerate(squares[:4])]
     others = [(f"class{n}", image, "a photo of a woman") for n, image in enumerate(squares[4:])]
-    return TrainingData(encode(pocket, rows), encode(pocket, others))
+    return TrainingData((encode(pocket, rows),), (encode(pocket, others),))
 
 
 @pytest.fixture(scope="session")

@@ -119,3 +119,26 @@ def test_a_mark_on_all_photos_and_one_scene_are_said(tmp_path: Path) -> None:
     said = [one for photo in found.photos for one in photo.findings if one.kind == "watermark"]
     assert len(said) >= 9
     assert "lower edge" in said[0].message
+
+
+def test_what_a_person_wants_kept_is_kept_and_squares_chosen_by_hand_are_cut(
+    planted: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    drop = portrayal.check_photos(planted, tiny_config).to_drop
+    config = settings(tiny_config, strict=True, keep=drop, crop={drop[0]: (100, 50, 300)})
+    assert portrayal.check_photos(planted, config).to_drop == ()
+    run = portrayal.prepare(planted, config, tmp_path / "run")
+    manifest = json.loads((run.dataset_folder / "manifest.json").read_text())
+    crops = {photo["source_name"]: photo["crop"] for photo in manifest["photos"]}
+    assert crops.pop(drop[0]) == [100, 50, 300, 300]
+    assert all(crop == [0, 0, 400, 400] for crop in crops.values())
+
+
+def test_a_square_beside_its_photo_is_refused(planted: Path, tiny_config: Config, tmp_path: Path) -> None:
+    name = sorted(path.name for path in planted.glob("*.jpg"))[1]
+    config = settings(tiny_config, crop={name: (200, 0, 300)})
+    with pytest.raises(UsageError, match="400×400 pixels"):
+        portrayal.prepare(planted, config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match=r"prepare\.crop names nobody\.jpg"):
+        portrayal.prepare(planted, settings(tiny_config, crop={"nobody.jpg": (0, 0, 9)}), tmp_path / "run")

@@ -18,6 +18,7 @@ from PIL import Image
 
 import portrayal
 from portrayal.config import Config
+from portrayal.data.manifest import load_dataset
 from portrayal.errors import MachineError, PhotosError, RunConflictError, UsageError
 from portrayal.formats.png import read_settings
 from portrayal.generation.skeleton import draw_skeleton
@@ -337,3 +338,29 @@ def test_a_killed_run_goes_on_to_the_same_weights(
         ours = hashes(run.model_folder(name), "*.safetensors")
         assert ours == hashes(tiny_run.model_folder(name), "*.safetensors")
     assert not list((out / "models").glob(".*"))
+
+
+def test_photos_of_any_shape_are_trained_on_in_buckets(photos: Path, tiny_config: Config, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for number, path in enumerate(sorted(photos.iterdir())[:7]):
+        with Image.open(path) as image:
+            wide = (image.width, round(image.width * (1, 0.75, 4 / 3)[number % 3]))
+            image.resize(wide).save(own / f"{number}.png")
+    Image.new("L", (64, 48), 255).save(own / "1.mask.png")
+    prepare = tiny_config.prepare.model_copy(update={"shape": "bucket"})
+    training = tiny_config.training.model_copy(update={"background_loss_weight": 0.5})
+    config = tiny_config.model_copy(update={"prepare": prepare, "training": training})
+
+    run = portrayal.portray(own, config, tmp_path / "run", consent=True)
+
+    dataset, side, step = load_dataset(run.dataset_folder), 128, 16
+    nearest = [(side, side), (side + step, side - step), (side - step, side + step)]
+    trained_on = {photo.shape for photo in dataset.training}
+    assert dataset.heldout
+    for photo in dataset.photos:
+        assert photo.shape == (nearest[0] if photo.heldout else nearest[int(photo.source_name[0]) % 3])
+        with Image.open(dataset.image_path(photo)) as image:
+            assert image.size == photo.shape
+    assert len(list((run.folder / "encoded").glob("class_images-*"))) == len(trained_on) > 1
+    assert (run.folder / "report.html").is_file()

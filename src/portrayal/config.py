@@ -117,8 +117,11 @@ class PrepareConfig(Section):
     drop: tuple[str, ...] = ()
     """Names of photos to leave out, as `portrayal prepare --check` advises."""
 
+    keep: tuple[str, ...] = ()
+    """Names of photos to train on whatever the check says of them."""
+
     strict: bool = False
-    """Stop before training when the advice is to drop a photo."""
+    """Stop before training when the advice is to drop a photo that `keep` does not name."""
 
     background: str = "white"
     """Colour under what is transparent in a photo: a name or `#rrggbb`."""
@@ -126,6 +129,13 @@ class PrepareConfig(Section):
     crops: Literal["one", "several"] = "one"
     """Squares of each photo: `one` is the largest; `several` adds, where a face is found and nothing need be enlarged,
     head and shoulders, and down to the waist. Photos to judge by have the largest alone."""
+
+    shape: Literal["square", "bucket"] = "square"
+    """What photos to train on become: squares, or the shape nearest to their own of those with the square's area, sides
+    in eighths of the resolution. Photos to judge by are squares."""
+
+    crop: dict[str, tuple[NonNegativeInt, NonNegativeInt, PositiveInt]] = {}
+    """Squares chosen by hand, by the photo's name: left, top and side in pixels of the upright photo."""
 
     captions: Literal["template", "captioner"] = "template"
     """Captions of photos that bring none: `template` is the instance prompt for all; `captioner` adds what each photo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import chain
 
@@ -34,8 +35,8 @@ def source(
     weight: float = 0.5,
     seed: int = 0,
 ) -> BatchSource:
-    class_images = dataset(classes, "class") if classes else None
-    return BatchSource(dataset(photos), class_images, size, class_size or size, weight, 0.5, seed)
+    class_images = (dataset(classes, "class"),) if classes else None
+    return BatchSource((dataset(photos),), class_images, size, class_size or size, weight, 0.5, seed)
 
 
 @given(st.integers(1, 9), st.integers(1, 5), st.integers(0, 3))
@@ -43,7 +44,7 @@ def test_every_epoch_is_a_permutation(photos: int, size: int, seed: int) -> None
     batches = source(photos, 0, size, seed=seed)
     seen = list(chain.from_iterable(batches.at(position).ids for position in range(3 * photos)))
     for epoch in range(3):
-        assert sorted(seen[epoch * photos : (epoch + 1) * photos]) == sorted(batches.photos.ids)
+        assert sorted(seen[epoch * photos : (epoch + 1) * photos]) == sorted(batches.photos[0].ids)
 
 
 def test_epochs_are_shuffled_differently() -> None:
@@ -71,7 +72,7 @@ def test_seed_rank_and_position_change_what_is_drawn(encoded) -> None:
     batches = BatchSource(encoded.photos, None, 4, 4, 1.0, 1.0, seed=0)
     drawn = [batches.at(0), batches.at(1), batches.at(0, rank=1), replace(batches, seed=1).at(0)]
     spread = [
-        (batch.latents - encoded.photos.mean[[encoded.photos.ids.index(i) for i in batch.ids]]) for batch in drawn
+        (batch.latents - encoded.photos[0].mean[[encoded.photos[0].ids.index(i) for i in batch.ids]]) for batch in drawn
     ]
     assert all(not torch.equal(spread[0], other) for other in spread[1:])
 
@@ -135,3 +136,46 @@ def test_captions_are_dropped_at_the_rate_asked_and_those_of_class_images_never(
         assert not gone[4:].any()
         dropped += int(gone.sum())
     assert 0.25 < dropped / 1000 < 0.35
+
+
+def shaped(counts: tuple[int, ...], size: int = 2, seed: int = 0) -> BatchSource:
+    """Photos of several shapes, named by their shape, with class images in each."""
+
+    def part(count: int, number: int, name: str) -> EncodedDataset:
+        data = dataset(count, f"{name}{number}-")
+        wide = (count, 2, 2, 2 + number)
+        return replace(data, mean=torch.zeros(wide), std=torch.ones(wide))
+
+    photos = tuple(part(count, number, "photo") for number, count in enumerate(counts))
+    class_images = tuple(part(3, number, "class") for number in range(len(counts)))
+    return BatchSource(photos, class_images, size, 1, 0.5, 1.0, seed)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(1, 3), st.integers(0, 3))
+def test_each_photo_of_each_shape_is_seen_equally_often(counts: list[int], size: int, seed: int) -> None:
+    batches, cycle = shaped(tuple(counts), size, seed), sum(counts)
+    for start in (0, cycle):
+        seen = Counter(chain.from_iterable(batches.at(start + place).ids[:size] for place in range(cycle)))
+        assert set(seen.values()) == {size}
+        assert len(seen) == cycle
+
+
+@given(st.integers(0, 40), st.integers(0, 3))
+def test_a_batch_has_one_shape_the_same_on_every_rank(position: int, rank: int) -> None:
+    batches = shaped((4, 2, 3))
+    batch = batches.at(position, rank)
+    shape = batch.ids[0].split("-")[0][-1]
+    assert all(name.split("-")[0][-1] == shape for name in batch.ids)
+    assert batch.latents.shape == (3, 2, 2, 2 + int(shape))
+    assert batches.at(position).latents.shape == batch.latents.shape
+
+
+def test_masks_of_one_shape_leave_the_others_whole() -> None:
+    batches = replace(shaped((2, 2)), background_loss_weight=0.0)
+    first, second = batches.photos
+    batches = replace(batches, photos=(first, replace(second, masks=torch.zeros(2, 1, 2, 3))))
+    for position in range(8):
+        batch = batches.at(position)
+        assert batch.place_weights is not None
+        assert batch.place_weights[:2].unique().tolist() == [float(batch.ids[0].startswith("photo0"))]
+        assert batch.place_weights[2:].unique().tolist() == [1.0]

@@ -20,7 +20,8 @@ def prepared() -> Prepared:
             source_name=f"Größe {index}.jpg",
             width=120,
             height=90,
-            crop=(15, 0, 90),
+            crop=(15, 0, 90, 90),
+            shape=(64, 64),
             upscaled=index == 0,
             caption="a photo of sks woman\u2028“am Meer”",
             caption_from="file",
@@ -93,7 +94,7 @@ Damage = Callable[[dict[str, Any]], object]
     [
         (lambda content: content.pop("class_noun"), "class_noun"),
         (lambda content: content["photos"][1].pop("caption"), r"photos\.1\.caption"),
-        (lambda content: content.update(schema=2), "schema"),
+        (lambda content: content.update(schema=9), "schema"),
         (lambda content: content.update(seed="3"), "seed"),
         (lambda content: content.update(extra=1), "extra"),
         (lambda content: content["photos"][0].update(crop=[1, 2]), r"photos\.0\.crop"),

@@ -87,7 +87,7 @@ def test_without_a_face_the_square_is_around_the_mask(tmp_path: Path) -> None:
         mask.paste(255, (220, 20, 290, 110))
         mask.save(tmp_path / f"{number}.mask.png")
 
-    assert [photo.crop for photo in prepare(tmp_path).photos] == [(180, 0, 120)] * 4
+    assert [photo.crop for photo in prepare(tmp_path).photos] == [(180, 0, 120, 120)] * 4
 
 
 @pytest.mark.parametrize(

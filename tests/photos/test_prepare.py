@@ -52,7 +52,7 @@ def test_a_folder_becomes_square_pictures_in_order_of_name(tmp_path: Path) -> No
     assert prepared.photos[2].caption == "sks woman, laughing"
     assert prepared.photos[0].caption == "a photo of sks woman"
     left, *rest = prepared.photos[0].crop
-    assert rest == [0, 72]
+    assert rest == [0, 72, 72]
     assert 0 <= left <= 24
     assert (prepared.photos[0].width, prepared.photos[0].height) == (96, 72)
     assert prepared.findings == []

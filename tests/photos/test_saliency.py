@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from portrayal.photos.crop import square_crop
+from portrayal.photos.crop import largest_crop
 from portrayal.photos.saliency import focus, saliency, weighted_middle
 
 
@@ -54,7 +54,7 @@ def test_drawn_people_without_a_face_found_keep_their_heads() -> None:
         middle = 96 + shot.y * 240
         start = int(rng.uniform(max(0, middle + half - 336), min(96, middle - half)))
         picture = Image.fromarray(canvas[start : start + 336])
-        _, top, side = square_crop(picture.size, None, focus(picture))
+        _, top, _, side = largest_crop(picture.size, None, focus(picture))
         kept.append(top <= middle - start - half and middle - start + half <= top + side)
 
     assert np.mean(kept) >= 0.95

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,7 +39,8 @@ def test_pictures_come_back_as_they_were(monkeypatch: pytest.MonkeyPatch, in_mem
 
 def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shelves, "IN_MEMORY", 10)
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *_, **__: open("/dev/full", "w+b", buffering=0))  # noqa: SIM115
+    full = Path("/dev/full").open("w+b", buffering=0)  # noqa: SIM115  the shelf closes it
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *_, **__: full)
     shelf = Shelf()
     with pytest.raises(MachineError, match="No space left"):
         shelf.put(Image.new("RGB", (100, 100)))

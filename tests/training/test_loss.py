@@ -162,7 +162,7 @@ def test_a_weighted_mean_worked_out_by_hand() -> None:
 
 def test_a_background_weight_of_one_is_no_mask_bit_for_bit(pocket, encoded) -> None:
     plain = BatchSource(encoded.photos, encoded.class_images, 4, 2, 0.5, 1.0, seed=0).at(0)
-    with_masks = BatchSource(masked(encoded.photos), encoded.class_images, 4, 2, 0.5, 1.0, 0, 1.0).at(0)
+    with_masks = BatchSource((masked(encoded.photos[0]),), encoded.class_images, 4, 2, 0.5, 1.0, 0, 1.0).at(0)
     ones = replace(plain, place_weights=torch.ones(6, 1, *plain.latents.shape[2:]))
     assert with_masks.place_weights is None
     assert torch.equal(loss_of(pocket, plain), loss_of(pocket, with_masks))
@@ -171,7 +171,7 @@ def test_a_background_weight_of_one_is_no_mask_bit_for_bit(pocket, encoded) -> N
 
 def test_masks_change_the_loss_of_their_own_photos_alone(pocket, encoded) -> None:
     plain = BatchSource(encoded.photos, encoded.class_images, 4, 2, 0.5, 1.0, seed=0).at(0)
-    batch = BatchSource(masked(encoded.photos), encoded.class_images, 4, 2, 0.5, 1.0, 0, 0.2).at(0)
+    batch = BatchSource((masked(encoded.photos[0]),), encoded.class_images, 4, 2, 0.5, 1.0, 0, 0.2).at(0)
     assert torch.equal(plain.latents, batch.latents)
     same = (loss_of(pocket, plain) == loss_of(pocket, batch)).tolist()
     assert same == [picture not in ("photo0", "photo2") for picture in batch.ids]
@@ -180,7 +180,7 @@ def test_masks_change_the_loss_of_their_own_photos_alone(pocket, encoded) -> Non
 
 
 def test_a_background_weight_of_zero_gives_no_gradient_outside(encoded) -> None:
-    batch = BatchSource(masked(encoded.photos), None, 4, 4, 1.0, 1.0, 0, 0.0).at(0)
+    batch = BatchSource((masked(encoded.photos[0]),), None, 4, 4, 1.0, 1.0, 0, 0.0).at(0)
     prediction = torch.zeros_like(batch.latents, requires_grad=True)
     noise = draw_noise(batch.latents, 1000, generator=torch.Generator().manual_seed(0))
     loss = diffusion_loss(

@@ -372,9 +372,9 @@ def test_what_a_training_leaves(pocket, encoded, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["unet", "lora"])
 def test_a_loss_that_is_not_finite_never_reaches_the_weights(pocket, encoded, tmp_path: Path, name: str) -> None:
-    mean = encoded.photos.mean.clone()
+    mean = encoded.photos[0].mean.clone()
     mean[2] = float("nan")
-    data = TrainingData(replace(encoded.photos, mean=mean), None)
+    data = TrainingData((replace(encoded.photos[0], mean=mean),), None)
     config = config_of("training.prior_loss_weight=0")
     with session(pocket, "m", METHODS[name], data, config, tmp_path / "look") as state:
         with pytest.raises(TrainingDivergedError, match="photo2") as caught:

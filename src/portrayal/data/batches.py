@@ -71,8 +71,8 @@ class BatchSource:
     """Photos, and the class images that ride along.
 
     Attributes:
-        photos: The training photos.
-        class_images: Class images for prior preservation, or nothing.
+        photos: The training photos, those of one shape together.
+        class_images: Class images for prior preservation in each of these shapes, or nothing.
         size: Photos in a batch.
         class_size: Class images in a batch, if there are any.
         prior_loss_weight: Weight of a class image's loss against a photo's.
@@ -82,8 +82,8 @@ class BatchSource:
         empty: What dropped captions are replaced by; nothing drops none. Class images keep theirs.
     """
 
-    photos: EncodedDataset
-    class_images: EncodedDataset | None
+    photos: tuple[EncodedDataset, ...]
+    class_images: tuple[EncodedDataset, ...] | None
     size: int
     class_size: int
     prior_loss_weight: float
@@ -94,12 +94,13 @@ class BatchSource:
 
     def at(self, position: int, rank: int = 0) -> Batch:
         """The batch at a position: position `p` of a training is its `p`-th forward pass, counted from 0."""
-        chosen = self.indices(self.photos, "photos", self.size, position, rank)
-        rows = [(self.photos, index, 1 / self.size) for index in chosen]
+        shape, visit = self.shape_at(position)
+        photos = self.photos[shape]
+        rows = [(photos, index, 1 / self.size) for index in self.indices(photos, "photos", self.size, visit, rank)]
         if self.class_images is not None:
-            weight = self.prior_loss_weight / self.class_size
-            chosen = self.indices(self.class_images, "class_images", self.class_size, position, rank)
-            rows += [(self.class_images, index, weight) for index in chosen]
+            class_images, weight = self.class_images[shape], self.prior_loss_weight / self.class_size
+            chosen = self.indices(class_images, "class_images", self.class_size, position, rank)
+            rows += [(class_images, index, weight) for index in chosen]
         mean = torch.stack([data.mean[index] for data, index, _ in rows])
         std = torch.stack([data.std[index] for data, index, _ in rows])
         generator = generator_for(self.seed, "train.latents", rank, position)
@@ -119,15 +120,30 @@ class BatchSource:
             place_weights=self._place_weights(rows),
         )
 
+    def shape_at(self, position: int) -> tuple[int, int]:
+        """Which shape the photos at a position have, and how often it had its turn before: the same on every rank.
+
+        In as many batches as there are photos each shape has as many turns as it has photos, in shuffled order.
+        """
+        turns = torch.repeat_interleave(
+            torch.arange(len(self.photos)), torch.tensor([len(photos) for photos in self.photos])
+        )
+        cycle, place = divmod(position, len(turns))
+        if len(self.photos) == 1:
+            return 0, position
+        order = turns[torch.randperm(len(turns), generator=generator_for(self.seed, "train.shapes", 0, cycle))]
+        shape = int(order[place])
+        return shape, cycle * len(self.photos[shape]) + int((order[:place] == shape).sum())
+
     def _dropped(self, share: float, position: int, rank: int) -> Tensor:
         """Places of the photos whose captions are dropped."""
         generator = generator_for(self.seed, "train.caption_dropout", rank, position)
         return (torch.rand(self.size, generator=generator) < share).nonzero().flatten()
 
     def _place_weights(self, rows: Sequence[tuple[EncodedDataset, int, float]]) -> Tensor | None:
-        if self.photos.masks is None or self.background_loss_weight == 1:
+        if self.background_loss_weight == 1 or all(photos.masks is None for photos in self.photos):
             return None
-        whole = torch.ones_like(self.photos.masks[0])
+        whole = torch.ones_like(rows[0][0].mean[0, :1])
         masks = torch.stack([whole if data.masks is None else data.masks[index] for data, index, _ in rows])
         return masks + self.background_loss_weight * (1 - masks)
 

@@ -17,7 +17,7 @@ from portrayal.photos import Finding, Prepared, PreparedPhoto
 from portrayal.photos.read import without_metadata
 from portrayal.run import atomic_folder
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 MANIFEST = "manifest.json"
 IMAGES = "images"
 MASKS = "masks"
@@ -26,7 +26,7 @@ ID = re.compile(r"[0-9A-Za-z]+(-half|-close)?")
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """Square pictures of the subject on disk, with captions, findings and the held-out split."""
+    """Pictures of the subject on disk, with captions, findings and the held-out split."""
 
     folder: Path
     resolution: int
@@ -47,11 +47,11 @@ class PreparedDataset:
         return tuple(photo for photo in self.photos if photo.heldout)
 
     def image_path(self, photo: PreparedPhoto) -> Path:
-        """Where a photo's square picture lies."""
+        """Where a photo's picture lies."""
         return self.folder / IMAGES / f"{photo.id}.png"
 
     def mask_path(self, photo: PreparedPhoto) -> Path:
-        """Where the mask of a masked photo's square lies."""
+        """Where the mask of a masked photo's picture lies."""
         return self.folder / MASKS / f"{photo.id}.png"
 
 
@@ -61,7 +61,7 @@ class _Manifest:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  read by pydantic, which wants a plain dict
 
-    schema: Literal[1]
+    schema: Literal[2]
     resolution: int
     instance_prompt: str
     class_noun: str

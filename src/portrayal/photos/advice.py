@@ -7,7 +7,7 @@ Pure functions of measures and arrays. The thresholds were chosen on drawn peopl
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -162,18 +162,20 @@ def mark_finding(file: str, mark: Mark) -> Finding:
     return Finding(file, "watermark", message, "kept", number)
 
 
-def advise(photos: Mapping[str, str], findings: Sequence[Finding]) -> list[PhotoAdvice]:
+def advise(photos: Mapping[str, str], findings: Sequence[Finding], keep: Collection[str] = ()) -> list[PhotoAdvice]:
     """A verdict for each photo: the hardest that its findings ask for.
 
     Args:
         photos: File names by id, in order.
         findings: Of all photos.
+        keep: Files that a person wants kept, whatever was found.
     """
     hardness: dict[Verdict, int] = {"keep": 0, "fix": 1, "drop": 2}
     advice = []
     for photo, file in photos.items():
         own = tuple(finding for finding in findings if finding.file == file and finding.action == "kept")
-        verdicts: list[Verdict] = ["keep", *(ADVICE.get(finding.kind, "keep") for finding in own)]
+        asked = [] if file in keep else [ADVICE.get(finding.kind, "keep") for finding in own]
+        verdicts: list[Verdict] = ["keep", *asked]
         advice.append(PhotoAdvice(photo, file, max(verdicts, key=hardness.__getitem__), own))
     return advice
 

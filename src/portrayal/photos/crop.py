@@ -1,18 +1,22 @@
-"""Choose the squares of a photo that show the subject, and cut them out."""
+"""Choose the parts of a photo that show the subject, squares or the shape of a bucket, and cut them out."""
 
 from __future__ import annotations
 
+import math
 from typing import Final, Literal
 
 from PIL import Image
 
 from portrayal.photos.faces import Box
 
-Square = tuple[int, int, int]
-"""Left, top and side, in pixels."""
+Crop = tuple[int, int, int, int]
+"""Left, top, width and height, in pixels."""
+
+Shape = tuple[int, int]
+"""Width and height of a training picture."""
 
 Framing = Literal["whole", "half", "close"]
-"""The largest square; down to the waist; head and shoulders."""
+"""As much as there is; down to the waist; head and shoulders."""
 
 FACE_HEIGHT_IN_CROP: Final[dict[Framing, float]] = {"whole": 0.4, "half": 0.3, "close": 0.42}
 """Where the middle of the face should lie in the square, from its top: room for shoulders, not for sky."""
@@ -25,6 +29,9 @@ MOST_OF_THE_NEXT: Final = 0.7
 
 HEAD_ABOVE, HEAD_BESIDE, HEAD_BELOW = 0.6, 0.3, 0.2
 """What the head has beyond the face's box, in its heights and widths: hair, ears, chin."""
+
+BUCKET_STEPS: Final = 8
+"""The sides of buckets are whole eighths of the resolution: 64 pixels at 512, as in NovelAI's and kohya's buckets."""
 
 UPWARD_BIAS: Final = 1 / 3
 """Share of what an upright photo loses that is taken from its top when nothing is known; heads are high up."""
@@ -39,65 +46,87 @@ def head_of(face: Box, size: tuple[int, int]) -> Box:
     return Box(left, top, right - left, bottom - top)
 
 
-def square_crop(size: tuple[int, int], face: Box | None, focus: tuple[float, float] | None = None) -> Square:
-    """Place the largest square in a picture: `(left, top, side)`.
+def nearest_bucket(size: tuple[int, int], resolution: int) -> Shape:
+    """The shape nearest to a photo's own, of those whose area is no larger than the square's.
 
-    The side is the whole short side, so what is known only moves the window: to the face's middle across, to
-    `FACE_HEIGHT_IN_CROP` down, never through the face, and never through the head if the square can hold it.
+    Sides are whole eighths of the resolution, from half of it to twice it, and of equal proportions the largest.
+    """
+    step = resolution // BUCKET_STEPS
+    sides = range(BUCKET_STEPS // 2, 2 * BUCKET_STEPS + 1)
+    shapes = [(wide, min(BUCKET_STEPS**2 // wide, 2 * BUCKET_STEPS)) for wide in sides]
+    aspect = math.log(size[0] / size[1])
+    wide, high = min(shapes, key=lambda shape: (abs(math.log(shape[0] / shape[1]) - aspect), -shape[0] * shape[1]))
+    return wide * step, high * step
+
+
+def largest_crop(
+    size: tuple[int, int], face: Box | None, focus: tuple[float, float] | None = None, shape: Shape = (1, 1)
+) -> Crop:
+    """Place the largest part of some proportions in a picture: `(left, top, width, height)`.
+
+    It leaves out as little as it can, so what is known only moves it: to the face's middle across, to
+    `FACE_HEIGHT_IN_CROP` down, never through the face, and never through the head if the part can hold it.
 
     Args:
         size: Width and height of the upright picture.
         face: The subject's face, if one was found.
         focus: Without a face, the point to centre on; nothing leans upward.
+        shape: The proportions, a square's if nothing is said.
     """
     width, height = size
-    side = min(size)
+    wide = max(1, min(width, round(height * shape[0] / shape[1])))
+    high = max(1, min(height, round(width * shape[1] / shape[0])))
     if face is not None:
-        return _around(size, face, side, FACE_HEIGHT_IN_CROP["whole"])
+        return _around(size, face, (wide, high), FACE_HEIGHT_IN_CROP["whole"])
     if focus is None:
-        return (width - side) // 2, round((height - side) * UPWARD_BIAS), side
-    return _clamp(round(focus[0] - side / 2), width - side), _clamp(round(focus[1] - side / 2), height - side), side
+        return (width - wide) // 2, round((height - high) * UPWARD_BIAS), wide, high
+    left, top = round(focus[0] - wide / 2), round(focus[1] - high / 2)
+    return _clamp(left, width - wide), _clamp(top, height - high), wide, high
 
 
-def subject_squares(
-    size: tuple[int, int], face: Box | None, focus: tuple[float, float] | None, resolution: int
-) -> dict[Framing, Square]:
-    """The squares a photo is worth: the largest always, nearer ones around the face where none is enlarged.
+def subject_crops(
+    size: tuple[int, int],
+    face: Box | None,
+    focus: tuple[float, float] | None,
+    resolution: int,
+    shape: Shape = (1, 1),
+) -> dict[Framing, Crop]:
+    """The parts a photo is worth: the largest always, nearer squares around the face where none is enlarged.
 
     Returns:
-        `whole` first, then what there is of `half` and `close`, their sides at least `resolution`.
+        `whole` first, then what there is of `half` and `close`, squares whose sides are at least `resolution`.
     """
-    squares: dict[Framing, Square] = {"whole": square_crop(size, face, focus)}
+    crops: dict[Framing, Crop] = {"whole": largest_crop(size, face, focus, shape)}
     last = min(size)
     for framing, faces in SIDE_IN_FACES.items() if face else ():
         assert face is not None
         side = round(faces * max(face.width, face.height))
         if resolution <= side <= MOST_OF_THE_NEXT * last:
-            squares[framing] = _around(size, face, side, FACE_HEIGHT_IN_CROP[framing])
+            crops[framing] = _around(size, face, (side, side), FACE_HEIGHT_IN_CROP[framing])
             last = side
-    return squares
+    return crops
 
 
-def cut_square(image: Image.Image, crop: Square, resolution: int, scale: float = 1.0) -> Image.Image:
-    """Cut the square out and scale it to `resolution` in one pass.
+def cut(image: Image.Image, crop: Crop, shape: Shape, scale: float = 1.0) -> Image.Image:
+    """Cut a part out and scale it to `shape` in one pass.
 
     Args:
         image: The picture.
-        crop: The square, in the pixels of the original.
-        resolution: Side of what is returned.
+        crop: The part, in the pixels of the original.
+        shape: Width and height of what is returned.
         scale: How many times larger than `image` the original is.
     """
-    left, top, side = (value / scale for value in crop)
-    box = (left, top, min(left + side, image.width), min(top + side, image.height))
-    return image.resize((resolution, resolution), Image.Resampling.LANCZOS, box=box)
+    left, top, wide, high = (value / scale for value in crop)
+    box = (left, top, min(left + wide, image.width), min(top + high, image.height))
+    return image.resize(shape, Image.Resampling.LANCZOS, box=box)
 
 
-def _around(size: tuple[int, int], face: Box, side: int, share: float) -> Square:
-    head = head_of(face, size)
-    left = _holding(face.left + face.width / 2 - side / 2, side, head.left, head.width)
-    top = _holding(face.top + face.height / 2 - side * share, side, head.top, head.height)
-    left, top = _holding(left, side, face.left, face.width), _holding(top, side, face.top, face.height)
-    return _clamp(left, size[0] - side), _clamp(top, size[1] - side), side
+def _around(size: tuple[int, int], face: Box, part: tuple[int, int], share: float) -> Crop:
+    head, (wide, high) = head_of(face, size), part
+    left = _holding(face.left + face.width / 2 - wide / 2, wide, head.left, head.width)
+    top = _holding(face.top + face.height / 2 - high * share, high, head.top, head.height)
+    left, top = _holding(left, wide, face.left, face.width), _holding(top, high, face.top, face.height)
+    return _clamp(left, size[0] - wide), _clamp(top, size[1] - high), wide, high
 
 
 def _holding(start: float, side: int, first: int, length: int) -> int:

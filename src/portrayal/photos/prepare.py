@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from portrayal.errors import PhotosError, UsageError
-from portrayal.photos.crop import Framing, Square, cut_square, subject_squares
+from portrayal.photos.crop import Crop, Framing, Shape, cut, nearest_bucket, subject_crops
 from portrayal.photos.faces import Face, find_faces
 from portrayal.photos.inspect import Bits, near_duplicates, perceptual_bits, pixel_hash
 from portrayal.photos.look import Look, look_at
@@ -60,11 +61,20 @@ class PrepareSettings:
     crops: Literal["one", "several"] = "one"
     """The largest square of each photo, or nearer ones of training photos besides, where none need be enlarged."""
 
+    shape: Literal["square", "bucket"] = "square"
+    """Whether photos to train on become squares, or the shape nearest to their own; those to judge by are squares."""
+
     yunet: Path | None = None
     """YuNet's file, to find faces with; nothing means OpenCV's cascades."""
 
     drop: tuple[str, ...] = ()
     """Names of photos to leave out."""
+
+    keep: tuple[str, ...] = ()
+    """Names of photos to keep whatever is found; whoever gives advice heeds it."""
+
+    crop: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Squares chosen by hand by name: left, top and side in the upright photo."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +91,14 @@ class PreparedPhoto:
     height: int
     """Size of the upright original."""
 
-    crop: tuple[int, int, int]
-    """Left, top and side of the square, in the upright original."""
+    crop: Crop
+    """Left, top, width and height of what was cut out, in the upright original."""
+
+    shape: Shape
+    """Width and height of the picture made of it: a square of the resolution, or a bucket."""
 
     upscaled: bool
-    """Whether the square was smaller than the resolution."""
+    """Whether what was cut out was smaller than that picture."""
 
     caption: str
     caption_from: Literal["file", "template", "captioner"]
@@ -129,9 +142,14 @@ class _Cut:
     """One square of a photo at the training resolution."""
 
     framing: Framing
-    crop: Square
+    crop: Crop
     picture: Kept
     mask: Image.Image | None
+
+    @property
+    def upscaled(self) -> bool:
+        """Whether the picture is larger than what was cut out."""
+        return any(made > found for made, found in zip(self.picture.size, self.crop[2:], strict=True))
 
 
 @dataclass(frozen=True)
@@ -145,7 +163,10 @@ class ExaminedPhoto:
 
     size: tuple[int, int]
     cuts: tuple[_Cut, ...]
-    """The largest first."""
+    """Squares, the largest first."""
+
+    bucket: _Cut | None
+    """In place of the largest square, to train on; nothing when squares are asked for."""
 
     look: Look
     viewed: Kept
@@ -168,11 +189,16 @@ class ExaminedPhoto:
         return self.viewed.load()
 
     @property
-    def crop_in_view(self) -> tuple[float, float, float]:
-        """The largest square, in the pixels of the view."""
+    def crop_in_view(self) -> tuple[float, float, float, float]:
+        """What is trained on, in the pixels of the view: left, top, width and height."""
         scale = self.viewed.size[0] / self.size[0]
-        left, top, side = self.cuts[0].crop
-        return left * scale, top * scale, side * scale
+        left, top, width, height = self.training_cuts[0].crop
+        return left * scale, top * scale, width * scale, height * scale
+
+    @property
+    def training_cuts(self) -> tuple[_Cut, ...]:
+        """What is cut out of the photo if it is trained on; if it is held out, the largest square alone."""
+        return self.cuts if self.bucket is None else (self.bucket, *self.cuts[1:])
 
 
 def prepare_photos(
@@ -225,12 +251,7 @@ def examine_photos(
     found = find_photos(source)
     findings = list(found.findings)
     files = [file for file in found.photos if file.name not in settings.drop]
-    missing = sorted(set(settings.drop) - {file.name for file in found.photos})
-    if missing:
-        raise UsageError(
-            f"prepare.drop names {', '.join(missing)}, which {source} does not hold.",
-            "Names are those of the findings.",
-        )
+    _check_names(source, settings, {file.name for file in found.photos})
     findings += [Finding(name, "dropped", "left out by prepare.drop", "skipped") for name in sorted(settings.drop)]
     examined: list[ExaminedPhoto] = []
     shelf = Shelf()
@@ -253,6 +274,17 @@ def examine_photos(
         message = f"it looks almost the same as {names[leader]}; one of them is enough, and none is held out"
         findings.append(Finding(names[photo], "near_duplicate", message, "kept"))
     return Examined(len(files), kept, findings)
+
+
+def _check_names(source: Path, settings: PrepareSettings, names: Collection[str]) -> None:
+    """Refuse settings for photos that are not there."""
+    for setting in ("drop", "keep", "crop"):
+        missing = sorted(set(getattr(settings, setting)) - set(names))
+        if missing:
+            raise UsageError(
+                f"prepare.{setting} names {', '.join(missing)}, which {source} does not hold.",
+                "Names are those of the findings.",
+            )
 
 
 def choose_heldout(
@@ -303,22 +335,28 @@ def _examine(file: PhotoFile, settings: PrepareSettings, shelf: Shelf) -> Examin
         return error.finding
     mask, findings = read_mask(file, content, photo.size, photo.image.size)
     small = _reduced(photo.image)
-    found = find_faces(small, settings.yunet)
-    faces = [Face(face.box.scaled(photo.image.width / small.width), face.score) for face in found]
-    cuts = _cut(photo, faces, mask, settings, shelf)
+    faces = find_faces(small, settings.yunet)
+    square = (settings.resolution, settings.resolution)
+    by_hand = _by_hand(photo, settings)
+    place = partial(_cuts, photo, small, faces, mask, by_hand, settings.resolution, shelf)
+    cuts = place(square)
+    bucket = None
+    if settings.shape == "bucket" and by_hand is None:
+        bucket = place(nearest_bucket(photo.size, settings.resolution))[0]
     return ExaminedPhoto(
         id=photo.id,
         name=photo.name,
         sha256=photo.sha256,
         size=photo.size,
         cuts=cuts if several else cuts[:1],
-        look=look_at(small, found, photo.size),
+        bucket=bucket,
+        look=look_at(small, faces, photo.size),
         viewed=shelf.put(ImageOps.contain(small, (VIEW_SIDE, VIEW_SIDE), Image.Resampling.LANCZOS)),
         pixels=pixel_hash(photo.image),
         bits=perceptual_bits(small),
         caption=file.caption or settings.instance_prompt,
         has_caption=file.caption is not None,
-        findings=(*photo.findings, *findings, *_small(photo.name, cuts[0].crop, settings)),
+        findings=(*photo.findings, *findings, *_small(photo.name, bucket or cuts[0])),
     )
 
 
@@ -328,37 +366,72 @@ def _reduced(image: Image.Image) -> Image.Image:
     return image.reduce(factor) if factor > 1 else image
 
 
-def _cut(
-    photo: RawPhoto, faces: Sequence[Face], mask: Image.Image | None, settings: PrepareSettings, shelf: Shelf
-) -> tuple[_Cut, ...]:
-    """The squares of a photo, around its largest face; without one around the mask, or what stands out."""
-    image, scale = photo.image, photo.size[0] / photo.image.width
-    face = faces[0].box.scaled(scale) if faces else None
-    middle = None
-    if face is None:
-        x, y = focus(image) if mask is None else weighted_middle(np.asarray(mask, np.float32), image.size)
-        middle = (x * scale, y * scale)
-    return tuple(
-        _Cut(
-            framing,
-            square,
-            shelf.put(cut_square(image, square, settings.resolution, scale)),
-            _cut_mask(mask, square, settings.resolution, scale),
+def _by_hand(photo: RawPhoto, settings: PrepareSettings) -> Crop | None:
+    """The square that the settings name for a photo."""
+    if photo.name not in settings.crop:
+        return None
+    left, top, side = settings.crop[photo.name]
+    if left + side > photo.size[0] or top + side > photo.size[1]:
+        raise UsageError(
+            f"prepare.crop of {photo.name}: the square [{left}, {top}, {side}] does not lie in its "
+            f"{photo.size[0]}\N{MULTIPLICATION SIGN}{photo.size[1]} pixels.",
+            "Give left, top and side in pixels of the upright photo.",
         )
-        for framing, square in subject_squares(photo.size, face, middle, settings.resolution).items()
-    )
+    return left, top, side, side
 
 
-def _cut_mask(mask: Image.Image | None, square: Square, resolution: int, scale: float) -> Image.Image | None:
-    """The mask of a square, unless the square shows none of the subject."""
-    cut = cut_square(mask, square, resolution, scale) if mask else None
-    return cut if cut and np.asarray(cut).max() >= SUBJECT else None
+def _cuts(
+    photo: RawPhoto,
+    small: Image.Image,
+    faces: Sequence[Face],
+    mask: Image.Image | None,
+    by_hand: Crop | None,
+    resolution: int,
+    shelf: Shelf,
+    shape: Shape,
+) -> tuple[_Cut, ...]:
+    """What is cut out of a photo, around its largest face; without one around the mask, or what stands out.
+
+    Args:
+        photo: The photo.
+        small: A smaller copy of it.
+        faces: Those of the copy.
+        mask: Of the photo.
+        by_hand: The only square, if a person chose one.
+        resolution: Side of nearer cuts, which are squares.
+        shelf: Where the pictures are put.
+        shape: Of the largest cut.
+    """
+    image, scale, enlarged = photo.image, photo.size[0] / photo.image.width, photo.size[0] / small.width
+    face = faces[0].box.scaled(enlarged) if faces else None
+    middle = None
+    if mask is not None and face is None:
+        middle = weighted_middle(np.asarray(mask, np.float32), photo.size)
+    elif face is None:
+        x, y = focus(small)
+        middle = (x * enlarged, y * enlarged)
+    crops = subject_crops(photo.size, face, middle, resolution, shape)
+    if by_hand is not None:
+        crops = {"whole": by_hand}
+    found = []
+    for framing, crop in crops.items():
+        wanted = shape if framing == "whole" else (resolution, resolution)
+        picture = shelf.put(cut(image, crop, wanted, scale))
+        found.append(_Cut(framing, crop, picture, _cut_mask(mask, crop, wanted, scale)))
+    return tuple(found)
 
 
-def _small(name: str, crop: tuple[int, int, int], settings: PrepareSettings) -> Iterator[Finding]:
-    if crop[2] >= settings.resolution:
+def _cut_mask(mask: Image.Image | None, crop: Crop, shape: Shape, scale: float) -> Image.Image | None:
+    """The mask of a part, unless the part shows none of the subject."""
+    part = cut(mask, crop, shape, scale) if mask else None
+    return part if part and np.asarray(part).max() >= SUBJECT else None
+
+
+def _small(name: str, found: _Cut) -> Iterator[Finding]:
+    if not found.upscaled:
         return
-    message = f"its short side of {crop[2]} pixels is enlarged to {settings.resolution}; a larger original is sharper"
+    short, made = min(found.crop[2:]), min(found.picture.size)
+    message = f"its short side of {short} pixels is enlarged to {made}; a larger original is sharper"
     yield Finding(name, "small", message, "kept")
 
 
@@ -380,9 +453,9 @@ def _assemble(kept: Sequence[ExaminedPhoto], findings: list[Finding], settings: 
     alike = near_duplicates({one.id: one.bits for one in kept})
     heldout = choose_heldout(names, {*alike.keys(), *alike.values()}, settings.num_heldout, settings.seed)
     squares = {
-        one.id if cut.framing == "whole" else f"{one.id}-{cut.framing}": (one, cut)
+        one.id if part.framing == "whole" else f"{one.id}-{part.framing}": (one, part)
         for one in kept
-        for cut in (one.cuts[:1] if one.id in heldout else one.cuts)
+        for part in (one.cuts[:1] if one.id in heldout else one.training_cuts)
     }
     photos = [
         PreparedPhoto(
@@ -390,19 +463,20 @@ def _assemble(kept: Sequence[ExaminedPhoto], findings: list[Finding], settings: 
             source_name=one.name,
             width=one.size[0],
             height=one.size[1],
-            crop=cut.crop,
-            upscaled=cut.crop[2] < settings.resolution,
+            crop=part.crop,
+            shape=part.picture.size,
+            upscaled=part.upscaled,
             caption=one.caption,
             caption_from="file" if one.has_caption else "template",
             heldout=one.id in heldout,
             near_duplicate_of=alike.get(one.id),
-            framing=cut.framing,
-            masked=cut.mask is not None,
+            framing=part.framing,
+            masked=part.mask is not None,
         )
-        for square, (one, cut) in squares.items()
+        for square, (one, part) in squares.items()
     ]
-    images = Pictures({square: cut.picture for square, (_, cut) in squares.items()})
-    masks = {square: cut.mask for square, (_, cut) in squares.items() if cut.mask is not None}
+    images = Pictures({square: part.picture for square, (_, part) in squares.items()})
+    masks = {square: part.mask for square, (_, part) in squares.items() if part.mask is not None}
     looks = {one.id: one.look for one in kept}
     return Prepared(photos, images, findings, looks, masks)
 

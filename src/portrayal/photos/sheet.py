@@ -1,4 +1,4 @@
-"""A contact sheet: every photo with the square that is cut from it, and what was found in words."""
+"""A contact sheet: every photo with what is cut out of it, and what was found in words."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ TILE, WORDS, GAP, MARGIN = 220, 74, 14, 24
 COLUMNS: Final = 6
 COLOURS: Final = {"keep": "#2e9e5b", "fix": "#d98a00", "drop": "#d13c3c"}
 PAPER, INK, FAINT = "#ffffff", "#1d1f22", "#6b7076"
-Square = tuple[float, float, float]
+Crop = tuple[float, float, float, float]
 
 
-def contact_sheet(photos: Sequence[tuple[Image.Image, Square, PhotoAdvice]]) -> Image.Image:
+def contact_sheet(photos: Sequence[tuple[Image.Image, Crop, PhotoAdvice]]) -> Image.Image:
     """Draw the sheet.
 
     Args:
-        photos: A copy of each photo, its square (left, top, side) in that copy, and the advice on it.
+        photos: A copy of each photo; left, top, width and height of what is trained on, in that copy; the advice.
     """
     columns = max(1, min(COLUMNS, len(photos)))
     rows = max(1, math.ceil(len(photos) / columns))
     width = 2 * MARGIN + columns * TILE + (columns - 1) * GAP
     height = 2 * MARGIN + rows * (TILE + WORDS) + (rows - 1) * GAP
     sheet = Image.new("RGB", (width, height), PAPER)
-    for number, (view, square, advice) in enumerate(photos):
+    for number, (view, crop, advice) in enumerate(photos):
         place = (
             MARGIN + number % columns * (TILE + GAP),
             MARGIN + number // columns * (TILE + WORDS + GAP),
         )
-        _tile(sheet, place, view, square, advice)
+        _tile(sheet, place, view, crop, advice)
     return sheet
 
 
-def _tile(sheet: Image.Image, place: tuple[int, int], view: Image.Image, square: Square, advice: PhotoAdvice) -> None:
+def _tile(sheet: Image.Image, place: tuple[int, int], view: Image.Image, crop: Crop, advice: PhotoAdvice) -> None:
     draw, colour = ImageDraw.Draw(sheet), COLOURS[advice.verdict]
     scale = TILE / max(view.size)
     size = (max(1, round(view.width * scale)), max(1, round(view.height * scale)))
     left, top = place[0] + (TILE - size[0]) // 2, place[1] + (TILE - size[1]) // 2
     draw.rectangle((*place, place[0] + TILE - 1, place[1] + TILE - 1), fill="#f1f2f3")
-    sheet.paste(_shaded(view.resize(size, Image.Resampling.LANCZOS), [value * scale for value in square]), (left, top))
+    sheet.paste(_shaded(view.resize(size, Image.Resampling.LANCZOS), [value * scale for value in crop]), (left, top))
     draw.rectangle((*place, place[0] + TILE - 1, place[1] + TILE - 1), outline=colour, width=4)
     bold, plain = ImageFont.load_default(15), ImageFont.load_default(13)
     base = place[1] + TILE + 6
@@ -56,11 +56,11 @@ def _tile(sheet: Image.Image, place: tuple[int, int], view: Image.Image, square:
         draw.text((place[0], base + 19 + 15 * line), words, fill=INK, font=plain)
 
 
-def _shaded(view: Image.Image, square: Sequence[float]) -> Image.Image:
-    """The photo, pale outside of the square."""
-    left, top, side = (round(value) for value in square)
+def _shaded(view: Image.Image, crop: Sequence[float]) -> Image.Image:
+    """The photo, pale outside of what is trained on."""
+    left, top, width, height = (round(value) for value in crop)
     pale = Image.blend(view, Image.new("RGB", view.size, PAPER), 0.6)
-    box = (left, top, min(view.width, left + side), min(view.height, top + side))
+    box = (left, top, min(view.width, left + width), min(view.height, top + height))
     pale.paste(view.crop(box), box[:2])
     return pale
 

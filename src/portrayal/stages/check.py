@@ -81,7 +81,7 @@ def check_photos(photos: Path, config: Config, *, sheet: Path | None = None, pro
     settings = prepare_settings(plan)
     examined = examine_photos(photos, settings, lambda done, total: progress(Event("prepare", "progress", done, total)))
     findings = [*examined.findings, *judged(examined, plan)]
-    advice = advise({one.id: one.name for one in examined.photos}, findings)
+    advice = advise({one.id: one.name for one in examined.photos}, findings, settings.keep)
     clear = [one for one, mark in zip(examined.photos, advice, strict=True) if mark.verdict != "drop"]
     clothes, places = surroundings(clear, plan)
     found = Check(
@@ -113,8 +113,11 @@ def prepare_settings(plan: Plan) -> PrepareSettings:
         min_photos=settings.min_photos,
         background=settings.background,
         crops=settings.crops,
+        shape=settings.shape,
         yunet=cached_file(YUNET_HUB_ID, YUNET_FILE),
         drop=settings.drop,
+        keep=settings.keep,
+        crop=settings.crop,
     )
 
 
@@ -147,10 +150,10 @@ def judged(examined: Examined, plan: Plan) -> list[Finding]:
 
 def seen_in_cut(mark: Mark, photo: ExaminedPhoto) -> bool:
     """Whether what is cut out of a photo shows a part of a mark."""
-    left, top, *sides = photo.crop_in_view
+    left, top, wide, high = photo.crop_in_view
     width, height = photo.viewed.size
-    across = mark.box[0] * width < left + sides[0] and left < mark.box[2] * width
-    return across and mark.box[1] * height < top + sides[-1] and top < mark.box[3] * height
+    across = mark.box[0] * width < left + wide and left < mark.box[2] * width
+    return across and mark.box[1] * height < top + high and top < mark.box[3] * height
 
 
 def surroundings(photos: Sequence[ExaminedPhoto], plan: Plan) -> tuple[list[str], list[str]]:

@@ -137,7 +137,7 @@ def losses_of(run: Run, name: str, folder: Path | None) -> NDArray[np.float64]:
     if not path.is_file():
         settings = run.config.evaluation
         grid = HeldoutGrid(settings.num_timesteps, settings.num_noises, run.config.seed)
-        photos = encoded(run, "heldout")
+        (photos,) = encoded(run, "heldout")  # squares all
         with tuned(base_of(run), folder) as base:
             write_json(path, heldout_losses(base, photos, grid).tolist())
     return np.array(json.loads(path.read_text(encoding="utf-8")))

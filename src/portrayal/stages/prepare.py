@@ -78,7 +78,11 @@ def advised(source: Path, examined: Examined, plan: Plan) -> list[Finding]:
 
     findings = judged(examined, plan)
     names = {one.id: one.name for one in examined.photos}
-    drop = [one.file for one in advise(names, [*examined.findings, *findings]) if one.verdict == "drop"]
+    drop = [
+        one.file
+        for one in advise(names, [*examined.findings, *findings], plan.config.prepare.keep)
+        if one.verdict == "drop"
+    ]
     if plan.config.prepare.strict and drop:
         raise PhotosError(
             f"{len(drop)} of the {len(names)} photos in {source} should not be trained on: {', '.join(drop)}.",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from portrayal.run import Event, Progress, Run, atomic_path, fingerprint
 from portrayal.stages.publish import publish_model
@@ -13,6 +13,8 @@ from portrayal.stages.shared import base_of, checked_name, dataset_of, generator
 
 if TYPE_CHECKING:
     from portrayal.data.encode import EncodedDataset
+    from portrayal.photos import PreparedPhoto
+    from portrayal.photos.crop import Shape
 
 CLASS_IMAGE_SEED = 0  # not the run's, so that every run on a base shares them
 
@@ -51,35 +53,55 @@ def num_photos(run: Run) -> int:
     return len({photo.photo_id for photo in dataset_of(run).training})
 
 
-def encoded(run: Run, part: Literal["training", "heldout"]) -> EncodedDataset:
-    """Photos of one side of the split as the training loop reads them, computed once."""
-    from portrayal.data.encode import EncodedDataset, encode
+def encoded(run: Run, part: Literal["training", "heldout"]) -> tuple[EncodedDataset, ...]:
+    """Photos of one side of the split as the training loop reads them, those of one shape together, computed once."""
+    from portrayal.data.encode import encode
 
-    path = run.folder / "encoded" / f"{part}.safetensors"
-    if not path.is_file():
-        dataset = dataset_of(run)
-        photos = dataset.training if part == "training" else dataset.heldout
-        rows = [(photo.id, Image.open(dataset.image_path(photo)), photo.caption) for photo in photos]
-        masks = {photo.id: Image.open(dataset.mask_path(photo)) for photo in photos if photo.masked}
-        found = encode(base_of(run), rows, masks)
-        with atomic_path(path) as temporary:
-            found.save(temporary)
-    return EncodedDataset.load(path)
+    dataset, found = dataset_of(run), []
+    for shape in shapes(run, part):
+        photos = [photo for photo in getattr(dataset, part) if photo.shape == shape]
+
+        def compute(photos: Sequence[PreparedPhoto] = photos) -> EncodedDataset:
+            rows = [(photo.id, Image.open(dataset.image_path(photo)), photo.caption) for photo in photos]
+            masks = {photo.id: Image.open(dataset.mask_path(photo)) for photo in photos if photo.masked}
+            return encode(base_of(run), rows, masks)
+
+        found.append(computed_once(run, part, shape, compute))
+    return tuple(found)
 
 
-def class_images(run: Run, progress: Progress) -> EncodedDataset | None:
-    """The class images as the training loop reads them, or nothing when the prior is not preserved."""
-    from portrayal.data.encode import EncodedDataset, encode
+def class_images(run: Run, progress: Progress) -> tuple[EncodedDataset, ...] | None:
+    """The class images in each shape that the photos have, or nothing when the prior is not preserved."""
+    from portrayal.data.encode import encode
 
     if run.config.training.prior_loss_weight == 0:
         return None
-    path = run.folder / "encoded" / "class_images.safetensors"
+    prompt = run.config.subject.filled_class_prompt
+    found = []
+    for shape in shapes(run, "training"):
+
+        def compute(shape: Shape = shape) -> EncodedDataset:
+            images = painted_class_images(run, run.config.training.num_class_images, progress)
+            fitted = [image if image.size == shape else ImageOps.fit(image, shape) for image in images]
+            return encode(base_of(run), [(f"class-{i}", image, prompt) for i, image in enumerate(fitted)])
+
+        found.append(computed_once(run, "class_images", shape, compute))
+    return tuple(found)
+
+
+def shapes(run: Run, part: Literal["training", "heldout"]) -> list[Shape]:
+    """The shapes of the photos of one side of the split."""
+    return sorted({photo.shape for photo in getattr(dataset_of(run), part)})
+
+
+def computed_once(run: Run, name: str, shape: Shape, compute: Callable[[], EncodedDataset]) -> EncodedDataset:
+    """An encoded dataset of a run, kept in its folder."""
+    from portrayal.data.encode import EncodedDataset
+
+    path = run.folder / "encoded" / f"{name}-{shape[0]}x{shape[1]}.safetensors"
     if not path.is_file():
-        images = painted_class_images(run, run.config.training.num_class_images, progress)
-        prompt = run.config.subject.filled_class_prompt
-        found = encode(base_of(run), [(f"class-{i}", image, prompt) for i, image in enumerate(images)])
         with atomic_path(path) as temporary:
-            found.save(temporary)
+            compute().save(temporary)
     return EncodedDataset.load(path)
 
 

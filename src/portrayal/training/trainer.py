@@ -29,10 +29,10 @@ from portrayal.training.step import StepRecord, TrainingState, train_step
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a training reads: photos, and class images when the prior is preserved."""
+    """What a training reads: photos, and class images when the prior is preserved; one dataset for each shape."""
 
-    photos: EncodedDataset
-    class_images: EncodedDataset | None
+    photos: tuple[EncodedDataset, ...]
+    class_images: tuple[EncodedDataset, ...] | None
 
 
 def train(
