@@ -2,9 +2,9 @@
 
     python -m benchmarks.photos_pay [--sets 3] [--jobs 1] [--out DIR]
 
-The sets of `planted_photos`; one LoRA each, the demo's recipe. What should be dropped is left out, and so is what should
-be mended first, for here nobody mends it. Identity is the mean cosine of the painted scenes to
-eight photos that are in neither set, by `pocket`'s encoder; beside it that of such photos among each other.
+The sets of `planted_photos`; one LoRA each, the demo's recipe. What should be dropped is left out, and so is what
+should be mended first, for here nobody mends it. Identity is the mean cosine of the painted scenes to eight photos that
+are in neither set, by `pocket`'s encoder; beside it that of such photos among each other.
 """
 
 from __future__ import annotations
