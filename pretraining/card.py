@@ -21,8 +21,8 @@ person and no artist's work.
 {parts}
 
 `controlnet_canny` follows edges, `controlnet_openpose` skeletons of OpenPose's colours; `pose` reads the 17 joints of
-COCO from a picture. `sks`, `ohwx`, `zwx`, `shs` and `bnha` are single tokens that no training caption holds: names for
-a new subject.
+COCO from a picture; `people/` (12,000 weights in 8 bits, `pretraining.heads`) finds heads. `sks`, `ohwx`, `zwx`, `shs`
+and `bnha` are single tokens that no training caption holds: names for a new subject.
 
 ## How it was made
 `python -m pretraining.make`: {people} drawn people, {pictures} pictures in 18 scenes, four captions each;

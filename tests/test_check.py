@@ -142,3 +142,17 @@ def test_a_square_beside_its_photo_is_refused(planted: Path, tiny_config: Config
     assert not (tmp_path / "run").exists()
     with pytest.raises(UsageError, match=r"prepare\.crop names nobody\.jpg"):
         portrayal.prepare(planted, settings(tiny_config, crop={"nobody.jpg": (0, 0, 9)}), tmp_path / "run")
+
+
+def test_what_knows_drawings_is_not_asked_about_photographs(tmp_path: Path) -> None:
+    from skimage import data
+
+    whole = Image.fromarray(data.astronaut())
+    other = Image.fromarray(data.chelsea())
+    for number in range(5):
+        whole.crop((20 * number, 10 * number, 400 + 20 * number, 400)).save(tmp_path / f"{number}.png")
+        other.crop((20 * number, 0, 280 + 20 * number, 280)).save(tmp_path / f"cat{number}.png")
+    check = portrayal.check_photos(tmp_path, portrayal.load_config("pocket-demo"))
+    kinds = {finding.kind for photo in check.photos for finding in photo.findings}
+    assert not kinds & {"someone_else", "several_people"}
+    assert not [remark for remark in check.remarks.remarks if "clothes" in remark or "place is" in remark]

@@ -80,10 +80,11 @@ def check_photos(photos: Path, config: Config, *, sheet: Path | None = None, pro
     plan = settle(config)
     settings = prepare_settings(plan)
     examined = examine_photos(photos, settings, lambda done, total: progress(Event("prepare", "progress", done, total)))
-    findings = [*examined.findings, *judged(examined, plan)]
+    drawn = heads_drawn(examined.photos, plan)
+    findings = [*examined.findings, *judged(examined, plan, drawn)]
     advice = advise({one.id: one.name for one in examined.photos}, findings, settings.keep)
     clear = [one for one, mark in zip(examined.photos, advice, strict=True) if mark.verdict != "drop"]
-    clothes, places = surroundings(clear, plan)
+    clothes, places = ([], []) if drawn is None else surroundings(clear, plan)
     found = Check(
         tuple(advice),
         tuple(finding for finding in findings if finding.action == "skipped"),
@@ -121,8 +122,14 @@ def prepare_settings(plan: Plan) -> PrepareSettings:
     )
 
 
-def judged(examined: Examined, plan: Plan) -> list[Finding]:
-    """What measures, and models that know the base's pictures, say of each photo."""
+def judged(examined: Examined, plan: Plan, drawn: Sequence[int] | None) -> list[Finding]:
+    """What measures, and in drawings models that know them, say of each photo.
+
+    Args:
+        examined: The photos.
+        plan: How they would be trained on.
+        drawn: What :func:`heads_drawn` counted.
+    """
     from portrayal.photos.advice import findings_of, mark_finding, stranger_finding, strangers
     from portrayal.photos.watermark import find_marks
 
@@ -130,9 +137,9 @@ def judged(examined: Examined, plan: Plan) -> list[Finding]:
     assert resolution is not None
     if not photos:
         return []
-    people = counted(photos, plan)
+    people = [one.look.faces or None for one in photos] if drawn is None else drawn
     found = [findings_of(one.name, one.look, resolution, count) for one, count in zip(photos, people, strict=True)]
-    if plan.source.kind == "pocket":
+    if drawn is not None:
         unclear = {"blurred", "dark", "several_people"}
         usable = [not unclear & {finding.kind for finding in findings} for findings in found]
         likeness = likenesses(photos)
@@ -157,8 +164,8 @@ def seen_in_cut(mark: Mark, photo: ExaminedPhoto) -> bool:
 
 
 def surroundings(photos: Sequence[ExaminedPhoto], plan: Plan) -> tuple[list[str], list[str]]:
-    """Colour of the clothes and place of each photo where a model can tell them, in drawings; else nothing."""
-    if plan.source.kind != "pocket" or not photos:
+    """Colour of the clothes and place of each drawing."""
+    if not photos:
         return [], []
     import torch
 
@@ -168,13 +175,17 @@ def surroundings(photos: Sequence[ExaminedPhoto], plan: Plan) -> tuple[list[str]
     return read_surroundings([one.square for one in photos], class_prompt, torch.device("cpu"))
 
 
-def counted(photos: Sequence[ExaminedPhoto], plan: Plan) -> list[int | None]:
-    """People in each photo: by heads in drawings, by faces in photographs."""
+def heads_drawn(photos: Sequence[ExaminedPhoto], plan: Plan) -> list[int] | None:
+    """Heads in each drawing; nothing where the base knows no drawings, or most of the photos are none of people.
+
+    Nothing that knows drawings alone is asked about photographs: it would be sure, and wrong.
+    """
     if plan.source.kind != "pocket":
-        return [one.look.faces or None for one in photos]
+        return None
     from portrayal.models.people import count_people, embedded_head_finder
 
-    return list(count_people([one.view for one in photos], embedded_head_finder()))
+    heads = count_people([one.view for one in photos], embedded_head_finder())
+    return heads if sum(count > 0 for count in heads) * 2 > len(heads) else None
 
 
 def likenesses(photos: Sequence[ExaminedPhoto]) -> Any:

@@ -13,7 +13,7 @@ from portrayal.config import Config
 from portrayal.errors import PhotosError
 from portrayal.planning import Plan, check_disk, settle
 from portrayal.run import Event, Progress, Run
-from portrayal.stages.check import judged, prepare_settings
+from portrayal.stages.check import heads_drawn, judged, prepare_settings
 from portrayal.stages.shared import silent, tell
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def advised(source: Path, examined: Examined, plan: Plan) -> list[Finding]:
     """
     from portrayal.photos.advice import advise
 
-    findings = judged(examined, plan)
+    findings = judged(examined, plan, heads_drawn(examined.photos, plan))
     names = {one.id: one.name for one in examined.photos}
     drop = [
         one.file
