@@ -375,3 +375,24 @@ def test_an_archive_is_read_by_many_threads(tmp_path: Path) -> None:
         contents = list(threads.map(lambda photo: photo.content(), photos))
 
     assert contents == list(members.values())
+
+
+def test_a_file_without_a_name_in_an_archive_is_said(tmp_path: Path) -> None:
+    """Found by the fuzzer: zipfile itself falls over such a member."""
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x", png())
+        file.writestr("good.png", png())
+    content = path.read_bytes()
+    start = content.index(b"PK\x01\x02")
+    name = start + 46
+    directory = bytearray(content[start:])
+    directory[28:30] = b"\0\0"  # the length of the first name
+    directory[30:32] = b"\1\0"  # its byte is an extra field now
+    path.write_bytes(content[:start] + directory)
+    assert content[name : name + 1] == b"x"
+
+    found = find_photos(path)
+
+    assert [photo.name for photo in found.photos] == ["good.png"]
+    assert [finding.message for finding in found.findings] == ["the archive holds a file without a name"]

@@ -235,6 +235,9 @@ def _in_archive(source: Path) -> Found:
     entries: dict[str, _Entry] = {}
     for member in sorted(members, key=lambda member: member.filename):
         path = PurePosixPath(member.filename.replace("\\", "/"))
+        if not member.filename:
+            found.skip(source.name, "archive", "the archive holds a file without a name")
+            continue
         if member.is_dir() or path.name.startswith(".") or "__MACOSX" in path.parts:
             continue
         problem = _problem_of_member(member, path)
