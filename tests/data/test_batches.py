@@ -79,7 +79,7 @@ def test_seed_rank_and_position_change_what_is_drawn(encoded) -> None:
 
 def test_rows_belong_together() -> None:
     batch = source().at(3)
-    assert batch.num_photos == 2
+    assert sum(batch.is_photo) == 2
     for row, picture in enumerate(batch.ids):
         assert picture.startswith("photo" if row < 2 else "class")
         number = int(picture[-1])
@@ -99,7 +99,7 @@ def test_weights_are_a_mean_over_photos_and_a_weighted_mean_over_class_images(si
 def test_without_class_images_all_the_weight_is_the_photos() -> None:
     batch = source(classes=0).at(0)
     assert batch.weights.sum() == pytest.approx(1.0)
-    assert len(batch.ids) == batch.num_photos == 2
+    assert len(batch.ids) == sum(batch.is_photo) == 2
 
 
 def test_a_batch_may_be_larger_than_the_dataset() -> None:

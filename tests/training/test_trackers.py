@@ -8,7 +8,7 @@ import pytest
 
 from portrayal.config import LoraMethod
 from portrayal.settings import load_config
-from portrayal.training.trainer import train
+from portrayal.training.trainer import Task, train
 
 pytest.importorskip("tensorboard")
 
@@ -20,7 +20,7 @@ def test_tensorboard_events_come_with_the_model(pocket, encoded, tmp_path: Path)
     config = load_config(None, ["training.mixed_precision=no", 'training.trackers=["tensorboard"]'])
     folder = tmp_path / "lora-2"
     method = LoraMethod(rank=2, max_train_steps=3)
-    train(pocket, "lora-2", method, encoded, config, folder, lambda done, total: None)
+    train(pocket, [Task("lora-2", method, encoded, folder)], config, tmp_path / "work", lambda done, total: None)
     (events,) = folder.rglob("*tfevents*")
     accumulator = EventAccumulator(str(events))
     accumulator.Reload()

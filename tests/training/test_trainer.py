@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ from portrayal.data.batches import Batch
 from portrayal.errors import MachineError, TrainingDivergedError
 from portrayal.settings import load_config
 from portrayal.training import step as step_module
+from portrayal.training import trainer
 from portrayal.training.checkpoint import load_checkpoint, save_checkpoint
 from portrayal.training.loss import Noise
-from portrayal.training.step import TrainingState, train_step
-from portrayal.training.trainer import TrainingData, session, train
+from portrayal.training.step import StepRecord, TrainingState
+from portrayal.training.trainer import Task, TrainingData
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
 STEPS = 3
@@ -38,6 +40,29 @@ METHODS: dict[str, Method] = {
     "lora": LORA,
     "lora+text": LORA.model_copy(update={"train_text_encoder": True}),
 }
+
+
+def train(
+    base: Any,
+    name: str,
+    method: Method,
+    data: TrainingData,
+    config: Config,
+    folder: Path,
+    progress: Callable[..., None],
+) -> None:
+    trainer.train(base, [Task(name, method, data, folder)], config, folder.with_name(f".{name}.training"), progress)
+
+
+def session(
+    base: Any, name: str, method: Method, data: TrainingData, config: Config, work: Path
+) -> AbstractContextManager[TrainingState]:
+    return trainer.session(base, [Task(name, method, data, work / "unused")], config, work)
+
+
+def train_step(state: TrainingState) -> StepRecord:
+    (record,) = step_module.train_step(state)
+    return record
 
 
 def config_of(*settings: str) -> Config:
@@ -195,7 +220,11 @@ def noise_from_latents(latents: Tensor, num_timesteps: int, **_: Any) -> Noise:
 def pick(batch: Batch, rows: list[int], weights: list[float]) -> Batch:
     parts = {name: getattr(batch, name)[rows] for name in ("latents", "input_ids", "prompt_embeds")}
     return replace(
-        batch, ids=tuple(batch.ids[row] for row in rows), weights=torch.tensor(weights), num_photos=1, **parts
+        batch,
+        ids=tuple(batch.ids[row] for row in rows),
+        weights=torch.tensor(weights),
+        is_photo=tuple(row == rows[0] for row in rows),
+        **parts,
     )
 
 
@@ -203,7 +232,7 @@ def gradients_of(pocket, encoded, config: Config, work: Path, batches: Fixed | N
     """Gradients of one step: plain descent with step size 1 moves the weights by just them."""
     with session(pocket, "m", LORA, encoded, config, work) as state:
         if batches is not None:
-            state.batches = batches
+            state.learners[0].batches = batches
         parameters = list(state.attached.named_parameters().values())
         descent = torch.optim.SGD(parameters, lr=1.0)
         state.optimizer = state.accelerator.prepare(descent)
@@ -220,7 +249,7 @@ def test_two_accumulated_passes_of_one_are_one_pass_of_two(
     common = ["training.max_grad_norm=1e9", "training.prior_loss_weight=0.5"]
     pair = config_of(*common, "training.train_batch_size=2")
     with session(pocket, "m", LORA, encoded, pair, tmp_path / "look") as state:
-        batch = state.batches.at(0)
+        batch = state.learners[0].batches.at(0)
     assert batch.weights.tolist() == [0.5, 0.5, 0.25, 0.25]
     singles = Fixed(pick(batch, [0, 2], [1.0, 0.5]), pick(batch, [1, 3], [1.0, 0.5]))
     accumulating = config_of(*common, "training.gradient_accumulation_steps=2")
@@ -258,7 +287,7 @@ def test_every_optimizer_lowers_the_loss_of_a_fixed_batch(
     method = LORA.model_copy(update={"learning_rate": learning_rate, "rank": 8})
     config = config_of(f"training.optimizer.name={name}", "training.prior_loss_weight=0")
     with session(pocket, "m", method, TrainingData(encoded.photos, None), config, tmp_path / "work") as state:
-        state.batches = Fixed(state.batches.at(0))
+        state.learners[0].batches = Fixed(state.learners[0].batches.at(0))
         losses = steps(state, 12)
     assert losses[-1] < 0.995 * losses[0]
     assert capsys.readouterr().out == ""  # standard output belongs to --json
@@ -391,8 +420,8 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights(pocket, encoded, tm
 
 def test_a_gradient_that_is_not_finite_never_reaches_the_weights(pocket, encoded, tmp_path: Path) -> None:
     with session(pocket, "m", LORA, encoded, config_of(), tmp_path / "work") as state:
-        batch = state.batches.at(0)
-        state.batches = Fixed(replace(batch, weights=batch.weights * float("inf")))
+        batch = state.learners[0].batches.at(0)
+        state.learners[0].batches = Fixed(replace(batch, weights=batch.weights * float("inf")))
         before = {key: p.detach().clone() for key, p in state.attached.named_parameters().items()}
         with pytest.raises(TrainingDivergedError, match="gradients of step 1"):
             train_step(state)

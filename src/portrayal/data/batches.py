@@ -26,7 +26,7 @@ class Batch:
         prompt_embeds: Features of the captions, shape `(B, L, D)`.
         weights: Share of each picture's loss in the loss of the batch, shape `(B,)`: `1/n` for each of `n` photos,
             `prior_loss_weight/m` for each of `m` class images.
-        num_photos: How many of the pictures are photos.
+        is_photo: Which of the pictures are photos.
         place_weights: Weight of each place in its picture's loss, shape `(B, 1, H, W)`: 1 on the subject, less on the
             background of masked photos; nothing when all places weigh the same.
     """
@@ -36,7 +36,7 @@ class Batch:
     input_ids: Tensor
     prompt_embeds: Tensor
     weights: Tensor
-    num_photos: int
+    is_photo: tuple[bool, ...]
     place_weights: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
@@ -49,6 +49,27 @@ class Batch:
             weights=self.weights.to(device),
             place_weights=None if self.place_weights is None else self.place_weights.to(device),
         )
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """Several batches of one shape after one another; of one, itself."""
+    if len(batches) == 1:
+        return batches[0]
+    tensors = {
+        name: torch.cat([getattr(batch, name) for batch in batches])
+        for name in ("latents", "input_ids", "prompt_embeds", "weights")
+    }
+    places = None
+    if any(batch.place_weights is not None for batch in batches):
+        places = torch.cat(
+            [
+                torch.ones_like(batch.latents[:, :1]) if batch.place_weights is None else batch.place_weights
+                for batch in batches
+            ]
+        )
+    ids = tuple(name for batch in batches for name in batch.ids)
+    is_photo = tuple(photo for batch in batches for photo in batch.is_photo)
+    return Batch(ids, is_photo=is_photo, place_weights=places, **tensors)
 
 
 @dataclass(frozen=True)
@@ -116,7 +137,7 @@ class BatchSource:
             input_ids=input_ids,
             prompt_embeds=prompt_embeds,
             weights=torch.tensor([weight for _, _, weight in rows]),
-            num_photos=self.size,
+            is_photo=tuple(index < self.size for index in range(len(rows))),
             place_weights=self._place_weights(rows),
         )
 

@@ -63,6 +63,12 @@ class Attached:
         ]
         return [group for group in groups if group["params"]]
 
+    def share_gradients(self) -> None:
+        """The weights have their gradients already; those of a pack's members lie in one tensor for all."""
+
+    def zero_grad(self) -> None:
+        """The optimizer forgets all gradients there are."""
+
     def save(self, folder: Path, precision: str) -> None:
         """Write safetensors: a diffusers UNet folder, or a LoRA file for diffusers."""
         if isinstance(self.method, UnetMethod):

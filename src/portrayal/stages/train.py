@@ -44,7 +44,8 @@ def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent) 
             continue
         data = trainer.TrainingData(encoded(run, "training"), class_images(run, progress))
         with stage(run, f"train.{name}", settings, progress) as tick:
-            trainer.train(base_of(run), name, methods[name], data, run.config, folder, tick)
+            work = folder.with_name(f".{name}.training")
+            trainer.train(base_of(run), [trainer.Task(name, methods[name], data, folder)], run.config, work, tick)
             publish_model(run, name, num_photos(run))
 
 

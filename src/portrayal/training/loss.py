@@ -5,6 +5,7 @@ Shapes: B pictures, C latent channels, H and W latent size, L prompt tokens, D t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,12 @@ class Noise:
 
     values: Tensor
     timesteps: Tensor
+
+    @classmethod
+    def join(cls, parts: Iterable[Noise]) -> Noise:
+        """The noise of several batches after one another; of one batch, itself."""
+        found = list(parts)
+        return cls(torch.cat([part.values for part in found]), torch.cat([part.timesteps for part in found]))
 
 
 def draw_noise(latents_BCHW: Tensor, num_timesteps: int, *, generator: Generator, offset: float = 0.0) -> Noise:

@@ -1,4 +1,4 @@
-"""One optimizer update: read whole on one screen, the same for every method.
+"""One optimizer update: read whole on one screen, the same for every method, alone or in a pack.
 
 Shapes: B pictures.
 """
@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from portrayal.config import LoraMethod, TrainingConfig
-from portrayal.data.batches import Batch, BatchSource
+from portrayal.config import LoraMethod, Method, TrainingConfig
+from portrayal.data.batches import Batch, BatchSource, join
 from portrayal.errors import TrainingDivergedError
 from portrayal.models.base import BaseModel
 from portrayal.models.methods import Attached
+from portrayal.models.packed_lora import Pack
 from portrayal.randomness import derived_seed, generator_for
-from portrayal.training.loss import diffusion_loss, draw_noise
+from portrayal.training.loss import Noise, diffusion_loss, draw_noise
 
 MAX_SKIPPED_IN_A_ROW = 20
 
@@ -44,17 +45,38 @@ class StepRecord:
 
 
 @dataclass
+class Learner:
+    """One model in training, alone or in a pack.
+
+    Attributes:
+        name: Such as `lora-64`.
+        method: What is trained.
+        batches: What it is trained on.
+        seed: Of its noise; learners with one seed and one source of batches meet the same noise.
+    """
+
+    name: str
+    method: Method
+    batches: BatchSource
+    seed: int
+
+
+@dataclass
 class TrainingState:
-    """Everything one step reads and writes."""
+    """Everything one step reads and writes.
+
+    Attributes:
+        learners: One, or those of a pack, in the order of their rows in a batch.
+        optimizer: Over the weights of all; with several learners `member` of its groups says whose they are.
+    """
 
     base: BaseModel
-    attached: Attached
+    attached: Attached | Pack
     accelerator: Any
     optimizer: Any
     lr_scheduler: Any
-    batches: BatchSource
+    learners: list[Learner]
     config: TrainingConfig
-    seed: int
     step: int = 0
     seconds: float = 0.0
     skipped_in_a_row: int = 0
@@ -62,11 +84,33 @@ class TrainingState:
     @property
     def trains_text_encoder(self) -> bool:
         """Whether prompts must be encoded anew in every step."""
-        return self.attached.method.train_text_encoder
+        return self.learners[0].method.train_text_encoder
+
+    def weights_of(self, number: int) -> list[Tensor]:
+        """The trainable weights of one learner."""
+        groups = self.optimizer.param_groups
+        return [weight for group in groups if group.get("member", 0) == number for weight in group["params"]]
+
+    def leave(self, learner: Learner) -> None:
+        """Let a learner that is done out of the pack: the others go on as they were."""
+        assert isinstance(self.attached, Pack)
+        number = self.learners.index(learner)
+        groups, schedule = self.optimizer.param_groups, self.lr_scheduler
+        kept = [place for place, group in enumerate(groups) if group["member"] != number]
+        for weight in self.weights_of(number):
+            self.optimizer.state.pop(weight, None)
+        groups[:] = [groups[place] for place in kept]
+        for group in groups:
+            group["member"] -= group["member"] > number
+        schedule.lr_lambdas = [schedule.lr_lambdas[place] for place in kept]
+        schedule.base_lrs = [schedule.base_lrs[place] for place in kept]
+        self.attached.leave(self.attached.members[number])
+        self.learners.remove(learner)
 
     def snapshot(self) -> dict[str, Any]:
         """All that resuming needs."""
         return {
+            "learners": [learner.name for learner in self.learners],
             "step": self.step,
             "seconds": self.seconds,
             "parameters": dict(self.attached.named_parameters()),
@@ -76,7 +120,9 @@ class TrainingState:
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Go back to a snapshot."""
+        """Go back to a snapshot; learners that had left by then leave."""
+        for learner in [learner for learner in self.learners if learner.name not in snapshot["learners"]]:
+            self.leave(learner)
         named = self.attached.named_parameters()
         with torch.no_grad():
             for name, tensor in snapshot["parameters"].items():
@@ -88,8 +134,8 @@ class TrainingState:
         self.step, self.seconds = snapshot["step"], snapshot["seconds"]
 
 
-def train_step(state: TrainingState) -> StepRecord:
-    """One optimizer update, the same for every method.
+def train_step(state: TrainingState) -> list[StepRecord]:
+    """One optimizer update, the same for every method; a record for each learner.
 
     Raises:
         TrainingDivergedError: If a loss or gradient is not finite; the weights have not been touched then.
@@ -99,45 +145,61 @@ def train_step(state: TrainingState) -> StepRecord:
     losses, weights, photos = [], [], []
     for micro_step in range(accumulation):
         position = state.step * accumulation + micro_step
-        batch = state.batches.at(position).to(state.base.device)
+        batch = join([learner.batches.at(position) for learner in state.learners]).to(state.base.device)
         loss_B = batch_loss(state, batch, position)
         state.accelerator.backward((loss_B * batch.weights).sum() / accumulation)
         losses.append(loss_B.detach())
         weights.append(batch.weights)
-        photos.append(torch.arange(len(loss_B)) < batch.num_photos)
+        photos.append(torch.tensor(batch.is_photo))
         check_finite(loss_B, batch, state.step)
-    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
-    grad_norm = float(state.accelerator.clip_grad_norm_(parameters, state.config.max_grad_norm))
-    skipped = not math.isfinite(grad_norm)
+    state.attached.share_gradients()
+    state.accelerator.unscale_gradients()
+    norms = [clipped_norm(state, number) for number in range(len(state.learners))]
+    skipped = not all(math.isfinite(norm) for norm in norms)
     note_skipped(state, skipped)
-    learning_rate = float(state.optimizer.param_groups[0]["lr"])
+    rates = {group.get("member", 0): float(group["lr"]) for group in reversed(state.optimizer.param_groups)}
     state.optimizer.step()  # with fp16 the scaler leaves the weights alone when a gradient overflowed
     state.lr_scheduler.step()
     state.optimizer.zero_grad(set_to_none=True)
+    state.attached.zero_grad()
     state.step += 1
     seconds = time.perf_counter() - started
     state.seconds += seconds
-    values, is_photo = torch.cat(losses).cpu(), torch.cat(photos)
-    return StepRecord(
-        step=state.step,
-        loss=float((values * torch.cat(weights).cpu()).sum() / accumulation),
-        instance_loss=float(values[is_photo].mean()),
-        prior_loss=None if is_photo.all() else float(values[~is_photo].mean()),
-        learning_rate=learning_rate,
-        grad_norm=grad_norm if not skipped else 0.0,
-        skipped=skipped,
-        images_per_second=round(len(values) / seconds, 3),
-    )
+    rows = [torch.stack(part).cpu().unflatten(1, (len(norms), -1)) for part in (losses, weights, photos)]
+    return [
+        StepRecord(
+            step=state.step,
+            loss=float((values * shares).sum() / accumulation),
+            instance_loss=float(values[is_photo].mean()),
+            prior_loss=None if is_photo.all() else float(values[~is_photo].mean()),
+            learning_rate=rates[number],
+            grad_norm=norm if not skipped else 0.0,
+            skipped=skipped,
+            images_per_second=round(values.numel() / seconds, 3),
+        )
+        for number, (norm, values, shares, is_photo) in enumerate(
+            zip(norms, *(part.unbind(1) for part in rows), strict=True)
+        )
+    ]
+
+
+def clipped_norm(state: TrainingState, number: int) -> float:
+    """Scale the gradients of one learner down to the longest allowed; how long they were."""
+    return float(torch.nn.utils.clip_grad_norm_(state.weights_of(number), state.config.max_grad_norm))
 
 
 def batch_loss(state: TrainingState, batch: Batch, position: int) -> Tensor:
     """Loss of each picture of a batch, shape `(B,)`."""
     scheduler = state.base.noise_scheduler
-    noise = draw_noise(
-        batch.latents,
-        scheduler.config.num_train_timesteps,
-        generator=generator_for(state.seed, "train.noise", step=position),
-        offset=state.config.noise_offset,
+    parts = batch.latents.chunk(len(state.learners))
+    noise = Noise.join(
+        draw_noise(
+            part,
+            scheduler.config.num_train_timesteps,
+            generator=generator_for(learner.seed, "train.noise", step=position),
+            offset=state.config.noise_offset,
+        )
+        for learner, part in zip(state.learners, parts, strict=True)
     )
     with state.accelerator.autocast(), seeded_dropout(state, position):
         embeds = state.base.text_encoder(batch.input_ids)[0] if state.trains_text_encoder else batch.prompt_embeds
@@ -155,12 +217,12 @@ def batch_loss(state: TrainingState, batch: Batch, position: int) -> Tensor:
 @contextmanager
 def seeded_dropout(state: TrainingState, position: int) -> Iterator[None]:
     """Dropout can only draw from the global generator: seed it inside, and give it back as it was."""
-    method = state.attached.method
-    if not (isinstance(method, LoraMethod) and method.dropout):
+    learner = state.learners[0]  # members of a pack drop nothing
+    if not (isinstance(learner.method, LoraMethod) and learner.method.dropout):
         yield
         return
     with torch.random.fork_rng():
-        torch.manual_seed(derived_seed(state.seed, "train.dropout", step=position))
+        torch.manual_seed(derived_seed(learner.seed, "train.dropout", step=position))
         yield
 
 

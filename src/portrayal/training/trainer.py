@@ -1,4 +1,4 @@
-"""One training: a method, attached to a base, over encoded photos and class images."""
+"""One training: a method, or a pack of LoRAs, attached to a base, over encoded photos and class images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,16 +15,17 @@ from typing import Any
 
 import torch
 
-from portrayal.config import Config, LoraMethod, Method
+from portrayal.config import Config, LoraMethod, Method, TrainingConfig
 from portrayal.data.batches import BatchSource, EmptyCaption
 from portrayal.data.encode import EncodedDataset
 from portrayal.errors import OutOfMemoryError
 from portrayal.models.base import BaseModel
 from portrayal.models.methods import Attached, attach, checkpoint_text_encoder
+from portrayal.models.packed_lora import Member, Pack, attach_pack
 from portrayal.run import atomic_folder, write_text
 from portrayal.training.checkpoint import load_checkpoint, save_checkpoint
 from portrayal.training.optimizers import build_optimizer
-from portrayal.training.step import StepRecord, TrainingState, train_step
+from portrayal.training.step import Learner, StepRecord, TrainingState, train_step
 
 
 @dataclass(frozen=True)
@@ -35,62 +36,79 @@ class TrainingData:
     class_images: tuple[EncodedDataset, ...] | None
 
 
+@dataclass(frozen=True)
+class Task:
+    """One model to train, alone or in a pack.
+
+    Attributes:
+        name: Such as `lora-64`.
+        method: What is trained.
+        data: Its photos and class images; those of a pack may differ, in photos or in their order.
+        folder: Where it goes; it appears whole when the training is done.
+        seed: Of first weights, order, latents and noise; nothing means the config's.
+    """
+
+    name: str
+    method: Method
+    data: TrainingData
+    folder: Path
+    seed: int | None = None
+
+
 def train(
-    base: BaseModel,
-    name: str,
-    method: Method,
-    data: TrainingData,
-    config: Config,
-    folder: Path,
-    progress: Callable[[int, int], None],
+    base: BaseModel, tasks: Sequence[Task], config: Config, work: Path, progress: Callable[[int, int], None]
 ) -> None:
-    """Train a model into a folder: weights, `method.json`, `training.jsonl`; resume where it was left.
+    """Train a model, or several LoRAs in one batch, each into its folder; resume where it was left.
+
+    A folder holds weights, `method.json` and `training.jsonl`. A LoRA of a pack is what it would be had it trained
+    alone; one with fewer steps leaves the pack earlier.
 
     Args:
         base: The base; given back as it was.
-        name: The model's name, such as `lora-64`.
-        method: What is trained.
-        data: Encoded photos and class images.
+        tasks: One, or LoRAs that can share a batch.
         config: The run's config.
-        folder: The model's folder; it appears whole when the training is done.
+        work: Folder for what is only needed until the end.
         progress: Called with (steps done, steps in all).
 
     Raises:
         TrainingDivergedError: If the loss stops being finite.
         OutOfMemoryError: If the device is too small.
-        UsageError: If a target module matches nothing.
+        UsageError: If a target module matches nothing, or the tasks cannot be packed.
     """
-    work = folder.with_name(f".{name}.training")
-    with session(base, name, method, data, config, work) as state, interruption() as interrupted:
-        progress(state.step, method.max_train_steps)
-        while state.step < method.max_train_steps:
-            record = train_step(state)
-            write_record(state, work, record)
-            progress(state.step, method.max_train_steps)
-            if checkpoint_due(state) or interrupted.is_set():
+    folders = {task.name: task.folder for task in tasks}
+    total = max(task.method.max_train_steps for task in tasks)
+    with session(base, tasks, config, work) as state, interruption() as interrupted:
+        progress(state.step, total)
+        while state.learners:
+            for learner, record in zip(state.learners, train_step(state), strict=True):
+                write_record(state, learner, work, record)
+            progress(state.step, total)
+            due = checkpoint_due(state)
+            for learner in [one for one in state.learners if one.method.max_train_steps == state.step]:
+                publish(state, learner, config, work, folders[learner.name])
+                due = True  # a learner that left cannot come back
+            if state.learners and (due or interrupted.is_set()):
                 save_checkpoint(work / "checkpoint", state.snapshot())
-            if interrupted.is_set():
+            if state.learners and interrupted.is_set():
                 raise KeyboardInterrupt
-        publish(state, name, config, work, folder)
+    shutil.rmtree(work)
 
 
 @contextmanager
-def session(
-    base: BaseModel, name: str, method: Method, data: TrainingData, config: Config, work: Path
-) -> Iterator[TrainingState]:
+def session(base: BaseModel, tasks: Sequence[Task], config: Config, work: Path) -> Iterator[TrainingState]:
     """A training that goes on where it was left; the base is given back as it was, whatever happens."""
     work.mkdir(parents=True, exist_ok=True)
     try:
-        attached = attach(base, method, seed=config.seed)
+        attached = attach_tasks(base, tasks, config.seed)
         try:
-            state = start(base, attached, data, config, work)
-            resume(state, work)
+            state = start(base, attached, tasks, config, work)
+            resume(state, work, [task.name for task in tasks if len(tasks) > 1 and is_finished(task.folder)])
             yield state
         finally:
             attached.detach()
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
-            f"{base.device} ran out of memory while training {name}.",
+            f"{base.device} ran out of memory while training {', '.join(task.name for task in tasks)}.",
             "Try --set training.gradient_checkpointing=true, a smaller train_batch_size with more "
             "gradient_accumulation_steps, or --recipe sd15-8gb.",
         ) from error
@@ -98,43 +116,80 @@ def session(
         release_accelerator(base.device)
 
 
-def resume(state: TrainingState, work: Path) -> None:
-    """Restore the last checkpoint, if there is one, and drop the record of steps that will be taken again."""
+def attach_tasks(base: BaseModel, tasks: Sequence[Task], seed: int) -> Attached | Pack:
+    """One method as it is, several as a pack."""
+    if len(tasks) == 1:
+        task = tasks[0]
+        return attach(base, task.method, seed=seed if task.seed is None else task.seed)
+    members = []
+    for task in tasks:
+        assert isinstance(task.method, LoraMethod)
+        members.append(Member(task.name, task.method, seed if task.seed is None else task.seed))
+    return attach_pack(base, members)
+
+
+def resume(state: TrainingState, work: Path, finished: Sequence[str] = ()) -> None:
+    """Restore the last checkpoint, if there is one, and drop the record of steps that will be taken again.
+
+    Members of a pack that were `finished` since then are let go.
+    """
     snapshot = load_checkpoint(work / "checkpoint")
     if snapshot is not None:
         state.restore(snapshot)
-    log = work / "training.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
-    write_text(log, "".join(lines[: state.step]))
+    for learner in [learner for learner in state.learners if learner.name in finished]:
+        state.leave(learner)
+    for learner in state.learners:
+        log = log_of(learner, work)
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+        write_text(log, "".join(lines[: state.step]))
     if state.base.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a model is there, whole."""
+    return (folder / "method.json").is_file()
+
+
+def log_of(learner: Learner, work: Path) -> Path:
+    """Where the record of a learner's steps lies while it trains."""
+    return work / f"{learner.name}.jsonl"
 
 
 def checkpoint_due(state: TrainingState) -> bool:
     """Whether a checkpoint belongs after this step; the last step needs none."""
     every = state.config.checkpointing_steps
-    return bool(every) and state.step % every == 0 and state.step < state.attached.method.max_train_steps
+    return bool(every) and state.step % every == 0
 
 
-def publish(state: TrainingState, name: str, config: Config, work: Path, folder: Path) -> None:
-    """Write the finished model in one go, and clear away what was only needed to get there."""
-    state.accelerator.end_training()
+def publish(state: TrainingState, learner: Learner, config: Config, work: Path, folder: Path) -> None:
+    """Write a finished model in one go, and let it out of its pack."""
+    number = state.learners.index(learner)
+    if len(state.learners) == 1:
+        state.accelerator.end_training()
     with atomic_folder(folder) as finished:
-        state.attached.save(finished, config.training.save_precision)
-        shutil.copy(work / "training.jsonl", finished)
+        if isinstance(state.attached, Pack):
+            state.attached.save(state.attached.members[number], finished, config.training.save_precision)
+        else:
+            state.attached.save(finished, config.training.save_precision)
+        shutil.copy(log_of(learner, work), finished / "training.jsonl")
         if (work / "trackers").is_dir():
             shutil.copytree(work / "trackers", finished / "trackers")
-        description = json.dumps(describe(name, state, config, finished), indent=1)
+        description = json.dumps(describe(learner, state, config, finished), indent=1)
         (finished / "method.json").write_text(description + "\n", encoding="utf-8")
-    shutil.rmtree(work)
+    if len(state.learners) > 1:
+        state.leave(learner)
+    else:
+        state.learners.clear()
 
 
-def start(base: BaseModel, attached: Attached, data: TrainingData, config: Config, work: Path) -> TrainingState:
-    """Optimizer, schedule, precision and batches around an attached method."""
+def start(
+    base: BaseModel, attached: Attached | Pack, tasks: Sequence[Task], config: Config, work: Path
+) -> TrainingState:
+    """Optimizer, schedule, precision and batches around what is attached."""
     from accelerate import Accelerator
-    from diffusers.optimization import get_scheduler
 
-    training = config.training
+    training, trains_text_encoder = config.training, tasks[0].method.train_text_encoder
     accelerator = Accelerator(
         mixed_precision=training.mixed_precision,
         cpu=base.device.type == "cpu",
@@ -145,30 +200,56 @@ def start(base: BaseModel, attached: Attached, data: TrainingData, config: Confi
         accelerator.init_trackers("portrayal")
     if training.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
-        if attached.method.train_text_encoder:
+        if trains_text_encoder:
             checkpoint_text_encoder(base.text_encoder, on=True)
     base.unet.train()
-    base.text_encoder.train(attached.method.train_text_encoder)
+    base.text_encoder.train(trains_text_encoder)
     optimizer = build_optimizer(training.optimizer, attached.parameter_groups())
-    lr_scheduler = get_scheduler(
-        training.lr_scheduler,
-        optimizer=optimizer,
-        num_warmup_steps=training.lr_warmup_steps,
-        num_training_steps=attached.method.max_train_steps,
+    schedules = [schedule_of(task.method, training) for task in tasks]
+    lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, [schedules[group.get("member", 0)] for group in optimizer.param_groups]
     )
-    batches = BatchSource(
-        data.photos,
-        data.class_images,
+    empty = empty_caption(base, training.caption_dropout)
+    learners = [
+        Learner(
+            task.name,
+            task.method,
+            batches_of(task, base, config, empty),
+            config.seed if task.seed is None else task.seed,
+        )
+        for task in tasks
+    ]
+    return TrainingState(base, attached, accelerator, accelerator.prepare(optimizer), lr_scheduler, learners, training)
+
+
+def schedule_of(method: Method, training: TrainingConfig) -> Callable[[int], float]:
+    """By what a learning rate is multiplied at each step."""
+    from diffusers.optimization import get_scheduler
+
+    nothing = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule: Any = get_scheduler(
+        training.lr_scheduler,
+        optimizer=nothing,
+        num_warmup_steps=training.lr_warmup_steps,
+        num_training_steps=method.max_train_steps,
+    )
+    found: Callable[[int], float] = schedule.lr_lambdas[0]
+    return found
+
+
+def batches_of(task: Task, base: BaseModel, config: Config, empty: EmptyCaption | None) -> BatchSource:
+    """What a task is trained on."""
+    training = config.training
+    return BatchSource(
+        task.data.photos,
+        task.data.class_images,
         training.train_batch_size,
         training.class_batch_size or training.train_batch_size,
         training.prior_loss_weight,
         base.vae.config.scaling_factor,
-        config.seed,
+        config.seed if task.seed is None else task.seed,
         training.background_loss_weight,
-        empty_caption(base, training.caption_dropout),
-    )
-    return TrainingState(
-        base, attached, accelerator, accelerator.prepare(optimizer), lr_scheduler, batches, training, config.seed
+        empty,
     )
 
 
@@ -180,12 +261,13 @@ def empty_caption(base: BaseModel, share: float) -> EmptyCaption | None:
     return EmptyCaption(base.input_ids([""])[0].cpu(), base.encode_prompts([""])[0].float().cpu(), share)
 
 
-def write_record(state: TrainingState, work: Path, record: StepRecord) -> None:
-    """Log one step to the run's own file and to the trackers that were asked for."""
+def write_record(state: TrainingState, learner: Learner, work: Path, record: StepRecord) -> None:
+    """Log one step to the learner's own file and to the trackers that were asked for."""
     values = asdict(record)
-    with (work / "training.jsonl").open("a", encoding="utf-8") as log:
+    with log_of(learner, work).open("a", encoding="utf-8") as log:
         log.write(json.dumps(values) + "\n")
-    numbers = {key: value for key, value in values.items() if value is not None and key != "step"}
+    prefix = f"{learner.name}/" if isinstance(state.attached, Pack) else ""
+    numbers = {prefix + key: value for key, value in values.items() if value is not None and key != "step"}
     state.accelerator.log(numbers, step=record.step)
 
 
@@ -209,20 +291,21 @@ def interruption() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, previous)
 
 
-def describe(name: str, state: TrainingState, config: Config, folder: Path) -> dict[str, Any]:
+def describe(learner: Learner, state: TrainingState, config: Config, folder: Path) -> dict[str, Any]:
     """What `method.json` says of a trained model."""
-    method = state.attached.method
-    parameters = sum(parameter.numel() for parameter in state.attached.named_parameters().values())
+    method = learner.method
+    parameters = sum(weight.numel() for weight in state.weights_of(state.learners.index(learner)))
     size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     on_gpu = state.base.device.type == "cuda"
     lora = method if isinstance(method, LoraMethod) else None
     return {
-        "name": name,
+        "name": learner.name,
         "kind": method.kind,
         "rank": lora.rank if lora else None,
         "alpha": (lora.alpha or lora.rank) if lora else None,
         "settings": method.model_dump(mode="json") | {"training": config.training.model_dump(mode="json")},
         "train_seconds": round(state.seconds, 2),
+        "pack": len(state.attached.members) if isinstance(state.attached, Pack) else 1,
         "trainable_parameters": parameters,
         "file_megabytes": round(size / 1e6, 3),
         "peak_memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 3) if on_gpu else None,

@@ -1,0 +1,294 @@
+"""Several LoRAs over one frozen base, trained in one batch: the base's work is done once for all of them.
+
+The rows of a batch are the members' rows, one member after another. In every adapted layer all members' `A` lie in one
+tensor and all their `B` in another, padded with zeros to the largest rank; two batched products serve them all. The
+padding keeps itself zero: a row of `A` that is zero meets a column of `B` that is zero, so both gradients are zero, and
+the optimizers never see it. Each member trains as if it were alone.
+
+Batched multi-LoRA training was shown for language models (mLoRA, Ye et al. 2023, arXiv:2312.02515).
+Shapes: K members, b rows of each, n places (tokens or pixels) of these rows, r the largest rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from portrayal.config import LoraMethod
+from portrayal.errors import UsageError
+from portrayal.models.base import BaseModel
+from portrayal.models.methods import DTYPES, attach_lora, check_free, checkpoint_text_encoder, save_lora
+
+DOWN, UP = ".lora_A.default.weight", ".lora_B.default.weight"
+
+
+@dataclass
+class Member:
+    """One LoRA of a pack.
+
+    Attributes:
+        name: Such as `lora-64`.
+        method: Its rank, alpha and rates.
+        seed: Of its first weights.
+        weights: Its trainable weights by part and PEFT's names; those of `B` are transposed.
+    """
+
+    name: str
+    method: LoraMethod
+    seed: int
+    weights: dict[str, nn.Parameter] = field(default_factory=dict)
+
+    @property
+    def scale(self) -> float:
+        """What the product of `B` and `A` is multiplied by."""
+        return (self.method.rank if self.method.alpha is None else self.method.alpha) / self.method.rank
+
+
+class PackedLayer(nn.Module):
+    """A frozen layer with one adapter for each member.
+
+    Attributes:
+        down: Every member's `A`, `(K, r, inputs)`; a convolution's kernel lies flat in `inputs`.
+        up: Every member's `B`, transposed: `(K, r, outputs)`, so that a member's part is whole rows.
+        scale: Of every member, `(K, 1, 1)`.
+    """
+
+    scale: Tensor
+
+    def __init__(self, layer: Any, inputs: int, outputs: int, members: Sequence[Member]) -> None:
+        super().__init__()
+        self.layer = layer
+        device, rank = layer.weight.device, max(member.method.rank for member in members)
+        self.down = nn.Parameter(torch.zeros(len(members), rank, inputs, device=device))
+        self.up = nn.Parameter(torch.zeros(len(members), rank, outputs, device=device))
+        self.register_buffer("scale", torch.tensor([member.scale for member in members], device=device)[:, None, None])
+
+    def view_of(self, number: int, rank: int) -> tuple[Tensor, Tensor]:
+        """One member's part of `down` and `up`, in their own memory."""
+        return self.down.data[number, :rank], self.up.data[number, :rank]
+
+    def keep(self, numbers: Sequence[int], rank: int) -> None:
+        """Let go of all members but these."""
+        for name in ("down", "up"):
+            kept = getattr(self, name).data[list(numbers), :rank].clone()
+            setattr(self, name, nn.Parameter(kept))
+        self.scale = self.scale[list(numbers)]
+
+    def product(self, down: Tensor) -> Tensor:
+        """`(K, n, r)` → `(K, n, outputs)`, scaled."""
+        scaled: Tensor = torch.bmm(down, self.up) * self.scale
+        return scaled
+
+
+class PackedLinear(PackedLayer):
+    """For a linear layer."""
+
+    def __init__(self, layer: nn.Linear, members: Sequence[Member]) -> None:
+        super().__init__(layer, layer.in_features, layer.out_features, members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(K·b, …, inputs)` → `(K·b, …, outputs)`."""
+        y: Tensor = self.layer(x)
+        rows = x.reshape(len(self.down), -1, x.shape[-1]).to(self.down.dtype)
+        delta = self.product(torch.bmm(rows, self.down.transpose(1, 2)))
+        return y + delta.view_as(y)
+
+
+class PackedConv2d(PackedLayer):
+    """For a convolution: `A` has its kernel, `B` a kernel of one."""
+
+    def __init__(self, layer: nn.Conv2d, members: Sequence[Member]) -> None:
+        self.kernel = (layer.in_channels, *layer.kernel_size)
+        super().__init__(layer, layer.weight[0].numel(), layer.out_channels, members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(K·b, inputs, H, W)` → `(K·b, outputs, H', W')`."""
+        y: Tensor = self.layer(x)
+        members, rank = self.down.shape[:2]
+        rows = x.to(self.down.dtype).unflatten(0, (members, -1)).transpose(0, 1).flatten(1, 2)  # (b, K·inputs, H, W)
+        kernels = self.down.reshape(members * rank, *self.kernel)
+        low = functional.conv2d(rows, kernels, None, self.layer.stride, self.layer.padding, groups=members)
+        low = low.unflatten(1, (members, rank)).permute(1, 0, 3, 4, 2)  # (K, b, H', W', r)
+        high = self.product(low.flatten(1, 3)).unflatten(1, low.shape[1:4])
+        delta: Tensor = high.permute(0, 1, 4, 2, 3).flatten(0, 1)
+        return y + delta
+
+
+@dataclass
+class Pack:
+    """Several LoRAs in place on a base.
+
+    Attributes:
+        base: The base; its adapted layers are packed ones until :meth:`detach`.
+        members: Those still in the pack, in the order of a batch's rows.
+        layers: The packed layers by part and path.
+    """
+
+    base: BaseModel
+    members: list[Member]
+    layers: dict[str, PackedLayer]
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """The trainable weights, by member, part and name."""
+        return {f"{one.name}.{name}": weight for one in self.members for name, weight in one.weights.items()}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The members' weights with their learning rates, groups for each member and part; `member` says whose."""
+        groups = []
+        for number, member in enumerate(self.members):
+            text_rate = member.method.text_encoder_learning_rate or member.method.learning_rate
+            for part, rate in {"unet": member.method.learning_rate, "text_encoder": text_rate}.items():
+                weights = [weight for name, weight in member.weights.items() if name.startswith(f"{part}.")]
+                if weights:
+                    groups.append({"params": weights, "lr": rate, "member": number})
+        return groups
+
+    def share_gradients(self) -> None:
+        """Give each member its part of the gradients, without copying."""
+        for path, layer in self.layers.items():
+            for number, member in enumerate(self.members):
+                for end, stacked in ((DOWN, layer.down), (UP, layer.up)):
+                    assert stacked.grad is not None
+                    member.weights[path + end].grad = stacked.grad[number, : member.method.rank]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for layer in self.layers.values():
+            layer.down.grad = layer.up.grad = None
+        for member in self.members:
+            for weight in member.weights.values():
+                weight.grad = None
+
+    def leave(self, member: Member) -> None:
+        """Let a member go; the others' weights stay the same parameters, and every step costs less."""
+        numbers = [number for number, other in enumerate(self.members) if other is not member]
+        kept = [self.members[number] for number in numbers]
+        rank = max(other.method.rank for other in kept)
+        for layer in self.layers.values():
+            layer.keep(numbers, rank)
+        self.members = kept
+        for other in kept:  # a member that left keeps its own memory alive, and nobody else's
+            self._point(other)
+
+    def save(self, member: Member, folder: Path, precision: str) -> None:
+        """Write one member as the ordinary LoRA file it would be had it trained alone."""
+        with self._lifted():
+            alone = attach_lora(self.base, member.method, member.seed)
+            try:
+                named = alone.named_parameters()
+                with torch.no_grad():
+                    for name, weight in member.weights.items():
+                        named[name].copy_(as_peft(name, weight, named[name].shape))
+                save_lora(self.base, member.method, folder, DTYPES[precision])
+            finally:
+                alone.detach()
+
+    def detach(self) -> None:
+        """Give the base back as it was."""
+        for part in (self.base.unet, self.base.text_encoder):
+            part.eval().requires_grad_(False)
+        self._put({path: layer.layer for path, layer in self.layers.items()})
+        self.base.unet.disable_gradient_checkpointing()
+        checkpoint_text_encoder(self.base.text_encoder, on=False)
+        self.base.attached = False
+
+    def _point(self, member: Member) -> None:
+        """Let a member's weights lie in the packed tensors."""
+        number = self.members.index(member)
+        for path, layer in self.layers.items():
+            for end, view in zip((DOWN, UP), layer.view_of(number, member.method.rank), strict=True):
+                member.weights[path + end].data = view
+
+    def _put(self, layers: dict[str, Any]) -> None:
+        for path, layer in layers.items():
+            part, _, name = path.partition(".")
+            getattr(self.base, part).set_submodule(name, layer)
+
+    @contextmanager
+    def _lifted(self) -> Iterator[None]:
+        """The base without the pack, for a while."""
+        training = self.base.unet.training, self.base.text_encoder.training
+        self._put({path: layer.layer for path, layer in self.layers.items()})
+        self.base.attached = False
+        try:
+            yield
+        finally:
+            self._put(dict(self.layers))
+            self.base.attached = True
+            self.base.unet.train(training[0])
+            self.base.text_encoder.train(training[1])
+
+
+def attach_pack(base: BaseModel, members: Sequence[Member]) -> Pack:
+    """Put several LoRAs into a base, each with the first weights it would have alone.
+
+    Args:
+        base: The base.
+        members: The LoRAs; ranks, scales, rates and seeds may differ, what they adapt may not.
+
+    Raises:
+        UsageError: If the members adapt different layers, drop inputs, or adapt a grouped convolution.
+        ValueError: If a method is in place already.
+    """
+    check_free(base)
+    check_packable([member.method for member in members])
+    for member in members:
+        alone = attach_lora(base, member.method, member.seed)
+        first = {name: weight.detach().clone() for name, weight in alone.named_parameters().items()}
+        alone.detach()
+        member.weights = {name: nn.Parameter(from_peft(name, weight)) for name, weight in first.items()}
+    paths = [name.removesuffix(DOWN) for name in members[0].weights if name.endswith(DOWN)]
+    pack = Pack(base, list(members), {path: packed_layer(base, path, members) for path in paths})
+    for member in members:
+        first = {name: weight.data for name, weight in member.weights.items()}
+        pack._point(member)
+        with torch.no_grad():
+            for name, weight in member.weights.items():
+                weight.copy_(first[name])
+    pack._put(dict(pack.layers))
+    base.attached = True
+    return pack
+
+
+def packed_layer(base: BaseModel, path: str, members: Sequence[Member]) -> PackedLayer:
+    """A layer of the base with room for every member."""
+    part, _, name = path.partition(".")
+    layer = getattr(base, part).get_submodule(name)
+    if isinstance(layer, nn.Conv2d) and layer.groups == 1:
+        return PackedConv2d(layer, members)
+    if isinstance(layer, nn.Linear):
+        return PackedLinear(layer, members)
+    raise UsageError(
+        f"{path} is a {type(layer).__name__}, which no pack of LoRAs can adapt.", "Set study.packed=false."
+    )
+
+
+def check_packable(methods: Sequence[LoraMethod]) -> None:
+    """Refuse methods that cannot share a batch.
+
+    Raises:
+        UsageError: Which setting forbids it.
+    """
+    for setting in ("target_modules", "train_text_encoder"):
+        if len({getattr(method, setting) for method in methods}) > 1:
+            raise UsageError(f"LoRAs of one pack must have one {setting}.", "Train them one by one.")
+    if any(method.dropout for method in methods):
+        raise UsageError("LoRAs that drop inputs cannot be packed.", "Set method.lora.dropout=0.")
+
+
+def from_peft(name: str, weight: Tensor) -> Tensor:
+    """PEFT's weight as a pack keeps it: `A` as `(r, inputs)`, `B` as `(r, outputs)`."""
+    flat = weight.flatten(1)
+    return flat.T.contiguous() if name.endswith(UP) else flat
+
+
+def as_peft(name: str, weight: Tensor, shape: torch.Size) -> Tensor:
+    """A pack's weight as PEFT keeps it."""
+    return (weight.T if name.endswith(UP) else weight).reshape(shape)
