@@ -222,6 +222,10 @@ class StudyConfig(Section):
     ranks: tuple[PositiveInt, ...] = (32, 64, 128)
     """Train one LoRA at each of these ranks."""
 
+    loras_at_once: PositiveInt | None = None
+    """LoRAs trained in one batch, each as it would train alone; nothing means as many as fit into memory, 1 one by one.
+    LoRAs with dropout train one by one."""
+
     @field_validator("ranks")
     @classmethod
     def _distinct(cls, ranks: tuple[int, ...]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,6 +15,9 @@ from portrayal.models.source import BaseSource, find_base, part_config, weight_f
 from portrayal.settings import load_config
 
 GIB = 2**30
+LORA_GIB, ROW_GIB, SHARE_OF_MEMORY = 2.3, 1.1, 0.7
+"""GiB that training a LoRA takes at 512 pixels in bf16, and each picture of the batch (`python -m
+benchmarks.sd15_shapes`); and what of the memory is counted on."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,33 @@ def disk_needed(config: Config, source: BaseSource) -> float:
     weights = base * (len(config.study.ranks) * 0.2 + config.study.full_unet)
     checkpoint = base * 6 if config.study.full_unet and config.training.checkpointing_steps else 0
     return (weights + checkpoint) / GIB + 0.1
+
+
+def loras_at_once(config: Config) -> int:
+    """How many LoRAs fit into one batch: what the settings say, or what the memory holds.
+
+    All of it is counted, not what is free: the same command must pack the same way again.
+    """
+    if config.method.lora.dropout:
+        return 1
+    if config.study.loras_at_once:
+        return config.study.loras_at_once
+    training, resolution = config.training, config.base.resolution or 512
+    rows = training.train_batch_size
+    if training.prior_loss_weight:
+        rows += training.class_batch_size or training.train_batch_size
+    size = (resolution / 512) ** 2 * (2 if training.mixed_precision == "no" else 1)
+    room = SHARE_OF_MEMORY * memory() - size * LORA_GIB
+    return max(1, int(room / (size * ROW_GIB * rows)))
+
+
+def memory() -> float:
+    """GiB of the GPU, or of the machine."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory / GIB
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB if hasattr(os, "sysconf") else 4.0
 
 
 def check_disk(folder: Path, needed_gib: float) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from PIL import Image, ImageOps
 
+from portrayal.config import LoraMethod, Method
+from portrayal.planning import loras_at_once
 from portrayal.run import Event, Progress, Run, atomic_path, fingerprint
 from portrayal.stages.publish import publish_model
 from portrayal.stages.shared import base_of, checked_name, dataset_of, generator_of, silent, stage
@@ -31,21 +34,59 @@ def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent) 
         UsageError: If the study has no model of that name.
         TrainingDivergedError: If a loss stops being finite.
     """
-    from portrayal.training import trainer
-
     methods = run.config.methods
     chosen = [checked_name(name, methods) for name in models] or list(methods)
-    for name in chosen:
-        folder, settings = run.model_folder(name), methods[name].model_dump()
-        if (folder / "method.json").is_file():
-            if not (folder / "README.md").is_file():  # interrupted between training and publishing
-                publish_model(run, name, num_photos(run))
-            progress(Event(f"train.{name}", "skipped"))
-            continue
-        data = trainer.TrainingData(encoded(run, "training"), class_images(run, progress))
-        with stage(run, f"train.{name}", settings, progress) as tick:
-            work = folder.with_name(f".{name}.training")
-            trainer.train(base_of(run), [trainer.Task(name, methods[name], data, folder)], run.config, work, tick)
+    for names in together(chosen, methods, loras_at_once(run.config), begun(run)):
+        for name in names:
+            if (run.model_folder(name) / "method.json").is_file():
+                if not (run.model_folder(name) / "README.md").is_file():  # interrupted between training and publishing
+                    publish_model(run, name, num_photos(run))
+                progress(Event(f"train.{name}", "skipped"))
+        train_together(run, names, progress)
+
+
+def together(
+    names: Sequence[str], methods: Mapping[str, Method], most: int, begun: Sequence[list[str]] = ()
+) -> list[list[str]]:
+    """Which models train in one batch: those that have begun so, further LoRAs `most` at once, the full UNet alone."""
+    begun = [pack for pack in begun if set(pack) <= set(names)]
+    loras = [name for name in names if isinstance(methods[name], LoraMethod)]
+    alone = [[name] for name in names if name not in loras]
+    fresh = [name for name in loras if not any(name in pack for pack in begun)]
+    return [*alone, *begun, *(fresh[start : start + most] for start in range(0, len(fresh), most))]
+
+
+def title_of(names: Sequence[str]) -> str:
+    """`lora-8+16+32`: what models that train in one batch are called together."""
+    return "+".join([names[0], *(name.removeprefix("lora-") for name in names[1:])])
+
+
+def begun(run: Run) -> list[list[str]]:
+    """Packs that were interrupted: they go on as they are, whatever fits into memory now."""
+    titles = [path.name[1:].removesuffix(".training") for path in (run.folder / "models").glob(".*+*.training")]
+    return [[first, *(f"lora-{rank}" for rank in ranks)] for first, *ranks in (title.split("+") for title in titles)]
+
+
+def train_together(run: Run, names: Sequence[str], progress: Progress) -> None:
+    """Train what is not trained yet of models that share a batch."""
+    from portrayal.training import trainer
+
+    methods, folders = run.config.methods, {name: run.model_folder(name) for name in names}
+    missing = [name for name in names if not (folders[name] / "method.json").is_file()]
+    title = title_of(names)
+    work = run.folder / "models" / f".{title}.training"
+    if not missing:
+        shutil.rmtree(work, ignore_errors=True)  # interrupted between the last model and this
+        return
+    if not work.is_dir():  # nothing of theirs to go on from: those that are there already need not ride along
+        names, title = missing, title_of(missing)
+        work = work.with_name(f".{title}.training")
+    data = trainer.TrainingData(encoded(run, "training"), class_images(run, progress))
+    settings = {name: methods[name].model_dump() for name in names}
+    with stage(run, f"train.{title}", settings, progress) as tick:
+        tasks = [trainer.Task(name, methods[name], data, folders[name]) for name in names]
+        trainer.train(base_of(run), tasks, run.config, work, tick)
+        for name in missing:
             publish_model(run, name, num_photos(run))
 
 

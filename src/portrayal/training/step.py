@@ -53,12 +53,14 @@ class Learner:
         method: What is trained.
         batches: What it is trained on.
         seed: Of its noise; learners with one seed and one source of batches meet the same noise.
+        seconds: Its share of the time so far.
     """
 
     name: str
     method: Method
     batches: BatchSource
     seed: int
+    seconds: float = 0.0
 
 
 @dataclass
@@ -78,7 +80,6 @@ class TrainingState:
     learners: list[Learner]
     config: TrainingConfig
     step: int = 0
-    seconds: float = 0.0
     skipped_in_a_row: int = 0
 
     @property
@@ -110,9 +111,8 @@ class TrainingState:
     def snapshot(self) -> dict[str, Any]:
         """All that resuming needs."""
         return {
-            "learners": [learner.name for learner in self.learners],
+            "learners": {learner.name: learner.seconds for learner in self.learners},
             "step": self.step,
-            "seconds": self.seconds,
             "parameters": dict(self.attached.named_parameters()),
             "optimizer": self.optimizer.state_dict(),
             "lr_scheduler": self.lr_scheduler.state_dict(),
@@ -131,7 +131,9 @@ class TrainingState:
         self.lr_scheduler.load_state_dict(snapshot["lr_scheduler"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(snapshot["scaler"])
-        self.step, self.seconds = snapshot["step"], snapshot["seconds"]
+        self.step = snapshot["step"]
+        for learner in self.learners:
+            learner.seconds = snapshot["learners"][learner.name]
 
 
 def train_step(state: TrainingState) -> list[StepRecord]:
@@ -164,7 +166,8 @@ def train_step(state: TrainingState) -> list[StepRecord]:
     state.attached.zero_grad()
     state.step += 1
     seconds = time.perf_counter() - started
-    state.seconds += seconds
+    for learner in state.learners:
+        learner.seconds += seconds / len(state.learners)
     rows = [torch.stack(part).cpu().unflatten(1, (len(norms), -1)) for part in (losses, weights, photos)]
     return [
         StepRecord(

@@ -110,7 +110,7 @@ def session(base: BaseModel, tasks: Sequence[Task], config: Config, work: Path) 
         raise OutOfMemoryError(
             f"{base.device} ran out of memory while training {', '.join(task.name for task in tasks)}.",
             "Try --set training.gradient_checkpointing=true, a smaller train_batch_size with more "
-            "gradient_accumulation_steps, or --recipe sd15-8gb.",
+            "gradient_accumulation_steps, study.loras_at_once=1, or --recipe sd15-8gb.",
         ) from error
     finally:
         release_accelerator(base.device)
@@ -304,7 +304,7 @@ def describe(learner: Learner, state: TrainingState, config: Config, folder: Pat
         "rank": lora.rank if lora else None,
         "alpha": (lora.alpha or lora.rank) if lora else None,
         "settings": method.model_dump(mode="json") | {"training": config.training.model_dump(mode="json")},
-        "train_seconds": round(state.seconds, 2),
+        "train_seconds": round(learner.seconds, 2),
         "pack": len(state.attached.members) if isinstance(state.attached, Pack) else 1,
         "trainable_parameters": parameters,
         "file_megabytes": round(size / 1e6, 3),
