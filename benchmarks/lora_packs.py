@@ -118,9 +118,7 @@ def main() -> None:
     figures: dict[str, Any] = {"packs": rows}
     if apart:
         figures |= {"largest difference of a loss": max(apart), "mean difference of a loss": statistics.mean(apart)}
-        print(
-            f"losses in a pack of three against alone: {max(apart):.2g} apart at most, {statistics.mean(apart):.2g} mean"
-        )
+        print(f"losses of a pack of three against alone: {statistics.mean(apart):.2g} apart, at most {max(apart):.2g}")
     name = "lora_packs" if torch.cuda.is_available() else "lora_packs_cpu"
     print(
         save(

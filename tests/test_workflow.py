@@ -24,6 +24,7 @@ from portrayal.formats.png import read_settings
 from portrayal.generation.skeleton import draw_skeleton
 from portrayal.pocket import WEIGHTS
 from portrayal.run import Event, Run
+from portrayal.stages.train import together
 
 Hashes = Callable[..., dict[str, str]]
 MODELS = ("unet", "lora-2", "lora-4")
@@ -364,3 +365,77 @@ def test_photos_of_any_shape_are_trained_on_in_buckets(photos: Path, tiny_config
             assert image.size == photo.shape
     assert len(list((run.folder / "encoded").glob("class_images-*"))) == len(trained_on) > 1
     assert (run.folder / "report.html").is_file()
+
+
+# Packs -----------------------------------------------------------------------------------------------------------
+
+
+def test_loras_share_batches_as_many_as_fit_and_those_begun_stay_together(tiny_config: Config) -> None:
+    methods = tiny_config.model_copy(
+        update={"study": tiny_config.study.model_copy(update={"ranks": (2, 4, 8, 16)})}
+    ).methods
+    names = list(methods)
+    assert together(names, methods, 3) == [["unet"], ["lora-2", "lora-4", "lora-8"], ["lora-16"]]
+    assert together(names, methods, 1) == [[name] for name in names]
+    packs = together(names, methods, 3, [["lora-4", "lora-16"]])
+    assert packs == [["unet"], ["lora-4", "lora-16"], ["lora-2", "lora-8"]]
+    assert together(["lora-4"], methods, 3, [["lora-4", "lora-16"]]) == [["lora-4"]]
+
+
+def test_how_many_fit_is_what_is_said_or_what_the_memory_holds(tiny_config: Config, monkeypatch) -> None:
+    from portrayal import planning
+
+    def most(**settings: object) -> int:
+        study = tiny_config.study.model_copy(update=settings)
+        base = tiny_config.base.model_copy(update={"resolution": 512})
+        training = tiny_config.training.model_copy(
+            update={
+                "mixed_precision": "bf16",
+                "train_batch_size": 1,
+                "class_batch_size": None,
+                "prior_loss_weight": 1.0,
+            }
+        )
+        config = tiny_config.model_copy(update={"study": study, "base": base, "training": training})
+        return planning.loras_at_once(config)
+
+    counts = []
+    for gib in (4, 12, 24, 80):
+        monkeypatch.setattr(planning, "memory", lambda gib=gib: float(gib))
+        counts.append(most())
+    assert counts[0] == 1
+    assert counts == sorted(set(counts))
+    assert most(loras_at_once=2) == 2
+    lora = tiny_config.method.lora.model_copy(update={"dropout": 0.1})
+    method = tiny_config.method.model_copy(update={"lora": lora})
+    assert planning.loras_at_once(tiny_config.model_copy(update={"method": method})) == 1
+
+
+def test_a_pack_whose_first_model_is_there_goes_on(
+    photos: Path, tiny_config: Config, tiny_run: Run, tmp_path: Path, hashes: Hashes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped between two models of a pack; what fits into memory then is no matter."""
+    from portrayal.training import trainer
+
+    run = portrayal.prepare(photos, tiny_config, tmp_path / "run", consent=True)
+    publish, published = trainer.publish, []
+
+    def once(*arguments: object) -> None:
+        if published:
+            raise RuntimeError("plug pulled")
+        publish(*arguments)  # type: ignore[arg-type]
+        published.append(arguments)
+
+    monkeypatch.setattr(trainer, "publish", once)
+    with pytest.raises(RuntimeError, match="plug"):
+        portrayal.train(run, ["lora-2", "lora-4"])
+    monkeypatch.undo()
+    assert run.model_folder("lora-2").is_dir()
+    assert not run.model_folder("lora-4").exists()
+    monkeypatch.setattr("portrayal.stages.train.loras_at_once", lambda config: 1)
+    portrayal.train(run, ["lora-2", "lora-4"])
+    for name in ("lora-2", "lora-4"):
+        ours = hashes(run.model_folder(name), "*.safetensors")
+        assert ours == hashes(tiny_run.model_folder(name), "*.safetensors")
+        assert (run.model_folder(name) / "README.md").is_file()
+    assert not list((run.folder / "models").glob(".*"))

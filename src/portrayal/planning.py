@@ -15,9 +15,9 @@ from portrayal.models.source import BaseSource, find_base, part_config, weight_f
 from portrayal.settings import load_config
 
 GIB = 2**30
-LORA_GIB, ROW_GIB, SHARE_OF_MEMORY = 2.3, 1.1, 0.7
+LORA_GIB, ROW_GIB, SHARE_OF_MEMORY = 2.3, 1.4, 0.7
 """GiB that training a LoRA takes at 512 pixels in bf16, and each picture of the batch (`python -m
-benchmarks.sd15_shapes`); and what of the memory is counted on."""
+benchmarks.lora_packs`); and what of the memory is counted on."""
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,10 @@ class TrainingState:
         return [weight for group in groups if group.get("member", 0) == number for weight in group["params"]]
 
     def leave(self, learner: Learner) -> None:
-        """Let a learner that is done out of the pack: the others go on as they were."""
+        """Let a learner that is done go: the others of its pack go on as they were."""
+        if len(self.learners) == 1:
+            self.learners.clear()
+            return
         assert isinstance(self.attached, Pack)
         number = self.learners.index(learner)
         groups, schedule = self.optimizer.param_groups, self.lr_scheduler

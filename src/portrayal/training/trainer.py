@@ -61,7 +61,8 @@ def train(
     """Train a model, or several LoRAs in one batch, each into its folder; resume where it was left.
 
     A folder holds weights, `method.json` and `training.jsonl`. A LoRA of a pack is what it would be had it trained
-    alone; one with fewer steps leaves the pack earlier.
+    alone; one with fewer steps leaves the pack earlier. When a pack goes on, one that is finished but had not left at
+    the last checkpoint rides along to where it leaves: the others' last digits depend on what is in the batch.
 
     Args:
         base: The base; given back as it was.
@@ -85,7 +86,9 @@ def train(
             progress(state.step, total)
             due = checkpoint_due(state)
             for learner in [one for one in state.learners if one.method.max_train_steps == state.step]:
-                publish(state, learner, config, work, folders[learner.name])
+                if not (folders[learner.name] / "method.json").is_file():  # or else it rode along, once more
+                    publish(state, learner, config, work, folders[learner.name])
+                state.leave(learner)
                 due = True  # a learner that left cannot come back
             if state.learners and (due or interrupted.is_set()):
                 save_checkpoint(work / "checkpoint", state.snapshot())
@@ -102,7 +105,7 @@ def session(base: BaseModel, tasks: Sequence[Task], config: Config, work: Path) 
         attached = attach_tasks(base, tasks, config.seed)
         try:
             state = start(base, attached, tasks, config, work)
-            resume(state, work, [task.name for task in tasks if len(tasks) > 1 and is_finished(task.folder)])
+            resume(state, work)
             yield state
         finally:
             attached.detach()
@@ -128,27 +131,17 @@ def attach_tasks(base: BaseModel, tasks: Sequence[Task], seed: int) -> Attached 
     return attach_pack(base, members)
 
 
-def resume(state: TrainingState, work: Path, finished: Sequence[str] = ()) -> None:
-    """Restore the last checkpoint, if there is one, and drop the record of steps that will be taken again.
-
-    Members of a pack that were `finished` since then are let go.
-    """
+def resume(state: TrainingState, work: Path) -> None:
+    """Restore the last checkpoint, if there is one, and drop the record of steps that will be taken again."""
     snapshot = load_checkpoint(work / "checkpoint")
     if snapshot is not None:
         state.restore(snapshot)
-    for learner in [learner for learner in state.learners if learner.name in finished]:
-        state.leave(learner)
     for learner in state.learners:
         log = log_of(learner, work)
         lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
         write_text(log, "".join(lines[: state.step]))
     if state.base.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a model is there, whole."""
-    return (folder / "method.json").is_file()
 
 
 def log_of(learner: Learner, work: Path) -> Path:
@@ -163,7 +156,7 @@ def checkpoint_due(state: TrainingState) -> bool:
 
 
 def publish(state: TrainingState, learner: Learner, config: Config, work: Path, folder: Path) -> None:
-    """Write a finished model in one go, and let it out of its pack."""
+    """Write a finished model in one go."""
     number = state.learners.index(learner)
     if len(state.learners) == 1:
         state.accelerator.end_training()
@@ -177,10 +170,6 @@ def publish(state: TrainingState, learner: Learner, config: Config, work: Path, 
             shutil.copytree(work / "trackers", finished / "trackers")
         description = json.dumps(describe(learner, state, config, finished), indent=1)
         (finished / "method.json").write_text(description + "\n", encoding="utf-8")
-    if len(state.learners) > 1:
-        state.leave(learner)
-    else:
-        state.learners.clear()
 
 
 def start(
