@@ -13,7 +13,7 @@ import typer
 
 from portrayal.cli import app, overrides
 from portrayal.settings import load_config, recipe_names
-from scripts import photos_docs, readme_figures, settings_docs
+from scripts import docs_tables, readme_figures, settings_docs
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"])
@@ -73,6 +73,9 @@ def test_the_demo_figures_in_the_readme_are_the_benchmarks() -> None:
     assert found.group() == readme_figures.table(figures)
 
 
-def test_the_figures_in_the_page_on_photos_are_the_benchmarks() -> None:
-    text = photos_docs.PAGE.read_text(encoding="utf-8")
-    assert photos_docs.page(text) == text, "stale; write it anew: python -m scripts.photos_docs"
+@pytest.mark.parametrize("name", docs_tables.PAGES)
+def test_the_figures_in_the_docs_are_the_benchmarks(name: str) -> None:
+    text = (docs_tables.DOCS / name).read_text(encoding="utf-8")
+    assert docs_tables.page(text, docs_tables.PAGES[name]) == text, (
+        "stale; write it anew: python -m scripts.docs_tables"
+    )

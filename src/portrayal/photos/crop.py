@@ -85,18 +85,14 @@ def largest_crop(
 
 
 def subject_crops(
-    size: tuple[int, int],
-    face: Box | None,
-    focus: tuple[float, float] | None,
-    resolution: int,
-    shape: Shape = (1, 1),
+    size: tuple[int, int], face: Box | None, focus: tuple[float, float] | None, resolution: int
 ) -> dict[Framing, Crop]:
-    """The parts a photo is worth: the largest always, nearer squares around the face where none is enlarged.
+    """The squares a photo is worth: the largest always, nearer ones around the face where none is enlarged.
 
     Returns:
-        `whole` first, then what there is of `half` and `close`, squares whose sides are at least `resolution`.
+        `whole` first, then what there is of `half` and `close`, their sides at least `resolution`.
     """
-    crops: dict[Framing, Crop] = {"whole": largest_crop(size, face, focus, shape)}
+    crops: dict[Framing, Crop] = {"whole": largest_crop(size, face, focus)}
     last = min(size)
     for framing, faces in SIDE_IN_FACES.items() if face else ():
         assert face is not None

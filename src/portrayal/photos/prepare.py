@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from portrayal.errors import PhotosError, UsageError
-from portrayal.photos.crop import Crop, Framing, Shape, cut, nearest_bucket, subject_crops
-from portrayal.photos.faces import Face, find_faces
+from portrayal.photos.crop import Crop, Framing, Shape, cut, largest_crop, nearest_bucket, subject_crops
+from portrayal.photos.faces import Box, Face, find_faces
 from portrayal.photos.inspect import Bits, near_duplicates, perceptual_bits, pixel_hash
 from portrayal.photos.look import Look, look_at
 from portrayal.photos.masks import SUBJECT, read_mask
@@ -139,7 +139,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Cut:
-    """One square of a photo at the training resolution."""
+    """One picture made of a photo, for training or judging."""
 
     framing: Framing
     crop: Crop
@@ -327,28 +327,32 @@ def choose_heldout(
 
 
 def _examine(file: PhotoFile, settings: PrepareSettings, shelf: Shelf) -> ExaminedPhoto | Finding:
-    several = settings.crops == "several"
+    nearer = settings.crops == "several" or file.name in settings.crop
     try:
         content = file.content()
-        photo = decode_photo(file.name, content, settings.background, None if several else 2 * settings.resolution)
+        photo = decode_photo(file.name, content, settings.background, None if nearer else 2 * settings.resolution)
     except UnusablePhotoError as error:
         return error.finding
     mask, findings = read_mask(file, content, photo.size, photo.image.size)
     small = _reduced(photo.image)
     faces = find_faces(small, settings.yunet)
-    square = (settings.resolution, settings.resolution)
-    by_hand = _by_hand(photo, settings)
-    place = partial(_cuts, photo, small, faces, mask, by_hand, settings.resolution, shelf)
-    cuts = place(square)
-    bucket = None
-    if settings.shape == "bucket" and by_hand is None:
-        bucket = place(nearest_bucket(photo.size, settings.resolution))[0]
+    face, middle = _subject(photo, small, faces, mask)
+    cut_out = partial(_cut_out, photo, mask, shelf)
+    square, bucket = (settings.resolution, settings.resolution), None
+    if file.name in settings.crop:
+        cuts = [cut_out("whole", _by_hand(photo, settings), square)]
+    else:
+        crops = subject_crops(photo.size, face, middle, settings.resolution)
+        cuts = [cut_out(framing, crop, square) for framing, crop in crops.items() if nearer or framing == "whole"]
+        if settings.shape == "bucket":
+            shape = nearest_bucket(photo.size, settings.resolution)
+            bucket = cut_out("whole", largest_crop(photo.size, face, middle, shape), shape)
     return ExaminedPhoto(
         id=photo.id,
         name=photo.name,
         sha256=photo.sha256,
         size=photo.size,
-        cuts=cuts if several else cuts[:1],
+        cuts=tuple(cuts),
         bucket=bucket,
         look=look_at(small, faces, photo.size),
         viewed=shelf.put(ImageOps.contain(small, (VIEW_SIDE, VIEW_SIDE), Image.Resampling.LANCZOS)),
@@ -366,10 +370,21 @@ def _reduced(image: Image.Image) -> Image.Image:
     return image.reduce(factor) if factor > 1 else image
 
 
-def _by_hand(photo: RawPhoto, settings: PrepareSettings) -> Crop | None:
+def _subject(
+    photo: RawPhoto, small: Image.Image, faces: Sequence[Face], mask: Image.Image | None
+) -> tuple[Box | None, tuple[float, float] | None]:
+    """The largest of the faces found in a smaller copy; without one the middle of the mask, or of what stands out."""
+    scale = photo.size[0] / small.width
+    if faces:
+        return faces[0].box.scaled(scale), None
+    if mask is not None:
+        return None, weighted_middle(np.asarray(mask, np.float32), photo.size)
+    x, y = focus(small)
+    return None, (x * scale, y * scale)
+
+
+def _by_hand(photo: RawPhoto, settings: PrepareSettings) -> Crop:
     """The square that the settings name for a photo."""
-    if photo.name not in settings.crop:
-        return None
     left, top, side = settings.crop[photo.name]
     if left + side > photo.size[0] or top + side > photo.size[1]:
         raise UsageError(
@@ -380,45 +395,13 @@ def _by_hand(photo: RawPhoto, settings: PrepareSettings) -> Crop | None:
     return left, top, side, side
 
 
-def _cuts(
-    photo: RawPhoto,
-    small: Image.Image,
-    faces: Sequence[Face],
-    mask: Image.Image | None,
-    by_hand: Crop | None,
-    resolution: int,
-    shelf: Shelf,
-    shape: Shape,
-) -> tuple[_Cut, ...]:
-    """What is cut out of a photo, around its largest face; without one around the mask, or what stands out.
-
-    Args:
-        photo: The photo.
-        small: A smaller copy of it.
-        faces: Those of the copy.
-        mask: Of the photo.
-        by_hand: The only square, if a person chose one.
-        resolution: Side of nearer cuts, which are squares.
-        shelf: Where the pictures are put.
-        shape: Of the largest cut.
-    """
-    image, scale, enlarged = photo.image, photo.size[0] / photo.image.width, photo.size[0] / small.width
-    face = faces[0].box.scaled(enlarged) if faces else None
-    middle = None
-    if mask is not None and face is None:
-        middle = weighted_middle(np.asarray(mask, np.float32), photo.size)
-    elif face is None:
-        x, y = focus(small)
-        middle = (x * enlarged, y * enlarged)
-    crops = subject_crops(photo.size, face, middle, resolution, shape)
-    if by_hand is not None:
-        crops = {"whole": by_hand}
-    found = []
-    for framing, crop in crops.items():
-        wanted = shape if framing == "whole" else (resolution, resolution)
-        picture = shelf.put(cut(image, crop, wanted, scale))
-        found.append(_Cut(framing, crop, picture, _cut_mask(mask, crop, wanted, scale)))
-    return tuple(found)
+def _cut_out(
+    photo: RawPhoto, mask: Image.Image | None, shelf: Shelf, framing: Framing, crop: Crop, shape: Shape
+) -> _Cut:
+    """A part of a photo and of its mask, at the size of a training picture."""
+    scale = photo.size[0] / photo.image.width
+    picture = shelf.put(cut(photo.image, crop, shape, scale))
+    return _Cut(framing, crop, picture, _cut_mask(mask, crop, shape, scale))
 
 
 def _cut_mask(mask: Image.Image | None, crop: Crop, shape: Shape, scale: float) -> Image.Image | None:

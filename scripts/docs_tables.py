@@ -1,14 +1,16 @@
-"""Put measured figures into docs/photos.md: `python -m scripts.photos_docs`; a test fails when they are stale."""
+"""Put measured figures into pages of docs/: `python -m scripts.docs_tables`; a test fails when they are stale."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "photos.md"
+DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -54,12 +56,25 @@ def speed() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"planted": planted, "captions": captions, "pay": pay, "speed": speed}
+def packs(name: str) -> str:
+    """Steps a second of packs of LoRAs."""
+    lines = ["| LoRAs in a batch | ms a step | steps/s of all | times one alone | peak GiB |", "|---|---|---|---|---|"]
+    for row in rows_of(name, "packs"):
+        figures = f"{row['ms a step']:.0f} | {row['steps/s of all']:.1f} | {row['times one alone']:.1f}"
+        lines.append(f"| {row['LoRAs']} | {figures} | {row['peak GiB'] or '–'} |")
+    return "\n".join(lines)
 
 
-def page(text: str) -> str:
-    """The page with fresh tables."""
-    for name, table in TABLES.items():
+PAGES = {
+    "photos.md": {"planted": planted, "captions": captions, "pay": pay, "speed": speed},
+    "training.md": {"gpu": partial(packs, "lora_packs"), "cpu": partial(packs, "lora_packs_cpu")},
+}
+"""Of each page the tables by their names."""
+
+
+def page(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
+    """A page with fresh tables."""
+    for name, table in tables.items():
         place = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
         text = place.sub(lambda _, table=table: table() + "\n", text)  # type: ignore[misc]
     return text
@@ -67,7 +82,9 @@ def page(text: str) -> str:
 
 def main() -> None:
     """Rewrite the tables."""
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, tables in PAGES.items():
+        file = DOCS / name
+        file.write_text(page(file.read_text(encoding="utf-8"), tables), encoding="utf-8")
 
 
 if __name__ == "__main__":
