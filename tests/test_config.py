@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from portrayal.config import Config
+from portrayal.config import Config, LoraMethod
 from portrayal.errors import UsageError
 from portrayal.settings import load_config, parse_value, recipe_folder, recipe_names, set_value, validate
 
@@ -207,3 +207,19 @@ def test_a_ready_made_control_image_is_of_one_kind() -> None:
         load_config("pocket-demo", ["control.ready_made=true"])
     control = load_config(None, ["control.ready_made=true"]).control
     assert not control.reference_is_control_image  # none was given
+
+
+def scales(*settings: str) -> list[float]:
+    methods = load_config(None, ["study.ranks=[4,16,64]", "study.full_unet=false", *settings]).methods.values()
+    found = []
+    for method in methods:
+        assert isinstance(method, LoraMethod)
+        found.append((method.rank if method.alpha is None else method.alpha) / method.rank)
+    return found
+
+
+def test_ranks_have_one_scale_unless_another_rule_is_asked_for() -> None:
+    assert scales() == [1, 1, 1]
+    assert scales("method.lora.alpha=8") == [2, 0.5, 0.125]
+    assert scales("study.lora_scale=rank_stabilized") == pytest.approx([1, 0.5, 0.25])
+    assert scales("study.lora_scale=rank_stabilized", "method.lora.alpha=8") == pytest.approx([4, 2, 1])

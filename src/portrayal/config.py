@@ -5,6 +5,7 @@ The docstrings become the settings page of the docs, the JSON schema and the lab
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -221,6 +222,10 @@ class StudyConfig(Section):
 
     ranks: tuple[PositiveInt, ...] = (32, 64, 128)
     """Train one LoRA at each of these ranks."""
+
+    lora_scale: Literal["equal", "rank_stabilized"] = "equal"
+    """By what the ranks' updates `B·A` are multiplied: `equal` is `alpha/rank`, 1 at every rank if alpha is not set;
+    `rank_stabilized` is `alpha/√rank` (Kalajdzievski 2023, arXiv:2312.03732), 1 at the smallest rank if it is not set."""
 
     loras_at_once: PositiveInt | None = None
     """LoRAs trained in one batch, each as it would train alone; nothing means as many as fit into memory, 1 one by one.
@@ -450,8 +455,16 @@ class Config(Section):
     @property
     def methods(self) -> dict[str, Method]:
         """The models of the study by name, in the order they are trained."""
-        loras = {f"lora-{rank}": self.method.lora.model_copy(update={"rank": rank}) for rank in self.study.ranks}
+        loras = {f"lora-{rank}": self._lora(rank) for rank in self.study.ranks}
         return ({"unet": self.method.unet} if self.study.full_unet else {}) | loras
+
+    def _lora(self, rank: int) -> LoraMethod:
+        """The LoRA of a rank. Every file says alpha and rank and means `alpha/rank`, so other scales become an alpha."""
+        lora = self.method.lora
+        if self.study.lora_scale == "equal":
+            return lora.model_copy(update={"rank": rank})
+        alpha = math.sqrt(min(self.study.ranks)) if lora.alpha is None else lora.alpha
+        return lora.model_copy(update={"rank": rank, "alpha": alpha * math.sqrt(rank)})
 
     def to_toml(self) -> str:
         """The config as TOML; what is not set is left out."""
