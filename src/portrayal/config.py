@@ -225,7 +225,7 @@ class StudyConfig(Section):
 
     lora_scale: Literal["equal", "rank_stabilized"] = "equal"
     """By what the ranks' updates `B·A` are multiplied: `equal` is `alpha/rank`, 1 at every rank if alpha is not set;
-    `rank_stabilized` is `alpha/√rank` (Kalajdzievski 2023, arXiv:2312.03732), 1 at the smallest rank if it is not set."""
+    `rank_stabilized` is `alpha/√rank` (Kalajdzievski 2023, arXiv:2312.03732), 1 at the smallest rank without alpha."""
 
     loras_at_once: PositiveInt | None = None
     """LoRAs trained in one batch, each as it would train alone; nothing means as many as fit into memory, 1 one by one.
@@ -459,7 +459,7 @@ class Config(Section):
         return ({"unet": self.method.unet} if self.study.full_unet else {}) | loras
 
     def _lora(self, rank: int) -> LoraMethod:
-        """The LoRA of a rank. Every file says alpha and rank and means `alpha/rank`, so other scales become an alpha."""
+        """The LoRA of a rank. Every file says alpha and rank and means `alpha/rank`: other scales become an alpha."""
         lora = self.method.lora
         if self.study.lora_scale == "equal":
             return lora.model_copy(update={"rank": rank})
