@@ -156,3 +156,14 @@ def test_what_knows_drawings_is_not_asked_about_photographs(tmp_path: Path) -> N
     kinds = {finding.kind for photo in check.photos for finding in photo.findings}
     assert not kinds & {"someone_else", "several_people"}
     assert not [remark for remark in check.remarks.remarks if "clothes" in remark or "place is" in remark]
+
+
+def test_a_strict_check_says_what_it_found_and_fails(planted: Path, tmp_path: Path) -> None:
+    command = ["prepare", "--check", str(planted), "--recipe", "pocket-demo", "--out", str(tmp_path / "sheet.png")]
+    result = CliRunner().invoke(app, [*command, "--strict", "--json"])
+    assert result.exit_code == 4
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["drop"]
+    assert not found["ok"]
+    keep = "prepare.keep=" + json.dumps(found["drop"])
+    assert CliRunner().invoke(app, [*command, "--strict", "--set", keep]).exit_code == 0

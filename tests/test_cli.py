@@ -67,7 +67,11 @@ def out(tmp_path: Path) -> Path:
 def test_the_flags_are_frozen_and_at_most_eight() -> None:
     commands = typer.main.get_command(app).commands
     found = {
-        name: [option.opts[0] for option in command.params if option.param_type_name == "option"]
+        name: [
+            option.opts[0]
+            for option in command.params
+            if option.param_type_name == "option" and not getattr(option, "hidden", False)
+        ]
         for name, command in commands.items()
     }
     assert found == OPTIONS

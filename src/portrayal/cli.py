@@ -128,16 +128,21 @@ def prepare(
         bool,
         typer.Option("--check", help="Only look: a verdict on each photo and on the set, and a contact sheet; no run."),
     ] = False,
+    strict: Annotated[bool, typer.Option("--strict", hidden=True)] = False,  # short for one setting
     as_json: JsonFlag = False,
 ) -> None:
     """Start a run: upright square pictures, captions, held-out photos, and what was found."""
     with outcome("prepare", as_json) as result:
-        plan = portrayal.make_plan(recipe, overrides(base, class_noun, settings))
+        wanted = [*(settings or ()), *(["prepare.strict=true"] if strict else [])]
+        plan = portrayal.make_plan(recipe, overrides(base, class_noun, wanted))
         if check:
             sheet = out or Path(f"{name_of(photos)}-check.jpg")
             with progress_lines() as progress:
                 found = portrayal.check_photos(photos, plan.config, sheet=sheet, progress=progress)
             show_check(found.as_json(), sheet, result, as_json)
+            if plan.config.prepare.strict and found.to_drop:
+                said = f"{len(found.to_drop)} of {len(found.photos)} photos should not be trained on."
+                fail(result, as_json, 4, said, "Leave them out with prepare.drop, or keep them with prepare.keep.")
             return
         agreed = ask_consent(consent, as_json)
         with progress_lines(plan) as progress:
