@@ -1,23 +1,45 @@
 """What training several LoRAs in one batch saves, and that it changes nothing: packs against the same LoRAs alone.
 
-    python -m benchmarks.lora_packs [--steps 30] [--packs 3 9 15]
+    python -m benchmarks.lora_packs [--steps 30] [--packs 3 9 15] [--peer train_dreambooth_lora.py]
 
 On a GPU: Stable Diffusion 1.5's shapes with random weights, 512 px, batch 1 each, ranks 32, 64 and 128 in turn, and how
 far the losses of a pack of three are from those alone. Without one: `pocket` and the demo's recipe, ranks 8, 16, 32.
+
+`--peer` measures diffusers' example script too, run once for each rank, one run after another. It is yours to get: from
+huggingface/diffusers, `examples/dreambooth/train_dreambooth_lora.py`, at the tag of the installed version; it needs
+torchvision. It gets the same base, photos, ranks, batch, precision and learning rate, no class images, no validation,
+and its option to encode the prompt once, as we do. It adapts the UNet's attention: queries, keys, values and outputs,
+which ours adapt too; what it adapted is read from the files it wrote. Left as it has them: each photo goes through the
+VAE anew in every step, the adapters are bf16 (ours fp32), the optimizer is not fused, TensorBoard logs.
+
+The time of its steps comes from its progress bar, which it draws anew once it has read the loss of a step. Both sides
+give the median after the first few steps; a difference of two runs would be blurred by two start-ups. Its start-up is
+given apart: imports, loading, and at the end loading the base once more. Without a GPU `--peer` trains `pocket` with
+ranks 8, 16, 32 in the mode of the GPU and records nothing: a trial of the way.
 """
 
 from __future__ import annotations
 
 import argparse
+import codecs
+import hashlib
+import os
+import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 import portrayal
 from benchmarks.record import print_table, save
@@ -31,6 +53,22 @@ from portrayal.training.trainer import Task, TrainingData, session
 
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
 WARM_UP_STEPS = 5
+ONE_PHOTO = (
+    "training.train_batch_size=1",
+    "training.prior_loss_weight=0",
+    "training.gradient_checkpointing=false",
+    "training.gradient_accumulation_steps=1",
+    "method.lora.train_text_encoder=false",
+    'method.lora.target_modules=["to_q", "to_k", "to_v", "to_out.0"]',
+    "control.enabled=false",
+)
+"""The mode of the GPU: batch 1, no class images, attention adapted."""
+
+BAR = re.compile(r"Steps:[^\r\n]*?(\d+)/\d+ \[")
+"""How far the progress bar of diffusers' script has come."""
+
+ADAPTED = re.compile(r"\.(\w+(?:\.\d+)?)\.lora")
+"""The end of a layer's name, in the names of a LoRA file."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +79,13 @@ class Bench:
     data: TrainingData
     config: Config
     ranks: tuple[int, ...]
+
+    @property
+    def pictures(self) -> int:
+        """Pictures that a step of one LoRA takes: photos, and the class images that ride along."""
+        training = self.config.training
+        riding = (training.class_batch_size or training.train_batch_size) if training.prior_loss_weight else 0
+        return (training.train_batch_size + riding) * training.gradient_accumulation_steps
 
     def method(self, number: int) -> LoraMethod:
         """The LoRA of a number: the ranks in turn."""
@@ -64,78 +109,267 @@ class Bench:
         return statistics.median(seconds[WARM_UP_STEPS:]), [list(one) for one in zip(*losses, strict=True)], peak
 
 
-def bench_of(folder: Path) -> Bench:
+@dataclass(frozen=True)
+class Speed:
+    """What was measured of LoRAs trained together, or one after another.
+
+    Attributes:
+        way: How they were trained.
+        loras: How many.
+        seconds: Of a step of all of them.
+        peak: Memory at its fullest in GiB, where it is known.
+    """
+
+    way: str
+    loras: int
+    seconds: float
+    peak: float | None = None
+
+    def row(self, alone: float, pictures: int, peer: float | None) -> dict[str, Any]:
+        """A row of the table.
+
+        Args:
+            alone: Seconds of a step of one of our LoRAs alone.
+            pictures: Pictures that a step of one LoRA takes.
+            peer: Seconds of a step of one LoRA of diffusers' script, the mean over its runs; nothing leaves it out.
+        """
+        each = self.seconds / self.loras
+        return {
+            "way": self.way,
+            "LoRAs": self.loras,
+            "ms a step": round(1000 * self.seconds, 1),
+            "steps/s of all": round(1 / each, 2),
+            "images/s": round(pictures / each, 2),
+            "times one alone": round(alone / each, 2),
+            **({} if peer is None else {"times diffusers": round(peer / each, 2)}),
+            "peak GiB": round(self.peak, 2) if self.peak else "",
+        }
+
+
+@dataclass(frozen=True)
+class PeerRun:
+    """One run of diffusers' script.
+
+    Attributes:
+        rank: Of the LoRA it trained.
+        steps: How many it took.
+        step_seconds: Of one of them, the median after the first few.
+        seconds: From its start to its end.
+        layers: Ends of the names of the layers it adapted.
+    """
+
+    rank: int
+    steps: int
+    step_seconds: float
+    seconds: float
+    layers: frozenset[str]
+
+
+def bench_of(folder: Path, *, with_peer: bool) -> Bench:
     """Stable Diffusion 1.5's shapes on a GPU, `pocket` elsewhere."""
     on_gpu = torch.cuda.is_available()
     if on_gpu:
-        attention = '["to_q", "to_k", "to_v", "to_out.0"]'
-        changes = [
-            f'base.name="{write_sd15(folder / "sd15")}"', "training.train_batch_size=1", "training.prior_loss_weight=0",
-            "training.gradient_checkpointing=false", "training.gradient_accumulation_steps=1",
-            "control.enabled=false", f"method.lora.target_modules={attention}",
-        ]  # fmt: skip
+        changes = [f'base.name="{write_sd15(folder / "sd15")}"', *ONE_PHOTO]
         config, ranks = portrayal.make_plan("sd15-80gb", changes).config, (32, 64, 128)
     else:
-        config, ranks = portrayal.make_plan("pocket-demo", []).config, (8, 16, 32)
+        config, ranks = portrayal.make_plan("pocket-demo", [*ONE_PHOTO] if with_peer else []).config, (8, 16, 32)
     base = load_base(
         find_base(config.base),
         device=torch.device("cuda" if on_gpu else "cpu"),
         dtype=torch.bfloat16 if on_gpu else torch.float32,
     )
-    side = config.base.resolution
-    assert side is not None
-    photos = [Image.open(path).convert("RGB").resize((side, side)) for path in sorted(PHOTOS.glob("*.jpg"))[:8]]
-    subject = config.subject
+    subject, photos = config.subject, photos_for(config)
     data = encode(base, [(f"p{n}", image, subject.filled_instance_prompt) for n, image in enumerate(photos)])
     others = encode(base, [(f"c{n}", image, subject.filled_class_prompt) for n, image in enumerate(photos)])
     prior = config.training.prior_loss_weight > 0
     return Bench(base, TrainingData((data,), (others,) if prior else None), config, ranks)
 
 
-def main() -> None:
-    """Time packs, compare losses, print, record."""
+def photos_for(config: Config) -> list[Image.Image]:
+    """Eight of the example photos in the base's size."""
+    side = config.base.resolution
+    assert side is not None
+    return [Image.open(path).convert("RGB").resize((side, side)) for path in sorted(PHOTOS.glob("*.jpg"))[:8]]
+
+
+def run_peer(script: Path, bench: Bench, steps: int, folder: Path) -> list[PeerRun]:
+    """Run diffusers' script once for each rank, one run after another, each timed over a number of steps."""
+    photos = folder / "photos"
+    photos.mkdir()
+    for number, image in enumerate(photos_for(bench.config)):
+        image.save(photos / f"{number}.jpg", quality=95)
+    taken = WARM_UP_STEPS + steps + 1
+    runs = []
+    for rank in bench.ranks:
+        output = folder / f"rank-{rank}"
+        options = peer_options(bench.config, taken) | {
+            "pretrained_model_name_or_path": find_base(bench.config.base).path,
+            "instance_data_dir": photos,
+            "output_dir": output,
+            "rank": rank,
+        }
+        flags = [f"--{name}={value}" for name, value in options.items()]
+        command = [sys.executable, str(script.resolve()), *flags, "--pre_compute_text_embeddings"]
+        seconds, step_seconds = timed_steps(command, folder)
+        layers = adapted_layers(output / "pytorch_lora_weights.safetensors")
+        runs.append(PeerRun(rank, taken, step_seconds, seconds, layers))
+    return runs
+
+
+def peer_options(config: Config, steps: int) -> dict[str, Any]:
+    """The mode ours is measured in, in the script's words."""
+    return {
+        "instance_prompt": config.subject.filled_instance_prompt,
+        "resolution": config.base.resolution,
+        "train_batch_size": config.training.train_batch_size,
+        "gradient_accumulation_steps": config.training.gradient_accumulation_steps,
+        "mixed_precision": config.training.mixed_precision,
+        "learning_rate": config.method.lora.learning_rate,
+        "max_train_steps": steps,
+        "seed": config.seed,
+    }
+
+
+def timed_steps(command: Sequence[str], folder: Path) -> tuple[float, float]:
+    """Run a script that shows its steps with tqdm; what it says lies in `peer.log`.
+
+    Returns:
+        Seconds from its start to its end, and the median seconds of a step after the first few.
+
+    Raises:
+        SystemExit: If the script fails or shows no steps, with the end of what it said.
+    """
+    log, started = folder / "peer.log", time.perf_counter()
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    with (
+        log.open("w", encoding="utf-8") as said,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, env=environment, bufsize=0
+        ) as process,
+    ):
+        assert process.stdout is not None
+        shown = last_shown(arrivals(process.stdout, said))
+    seconds = time.perf_counter() - started
+    if process.returncode or not shown:
+        raise SystemExit(f"{command[1]} failed, or showed no steps:\n" + log.read_text(encoding="utf-8")[-4000:])
+    return seconds, median_step(shown)
+
+
+def arrivals(stream: IO[bytes], copy: IO[str]) -> Iterator[tuple[float, str]]:
+    """What a process writes, as it comes, with the time it came at."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    while piece := stream.read(1 << 16):
+        now, text = time.perf_counter(), decoder.decode(piece)
+        copy.write(text)
+        yield now, text
+
+
+def last_shown(pieces: Iterable[tuple[float, str]]) -> dict[int, float]:
+    """When the bar showed each step for the last time: it may be drawn before the loss is read, and always after."""
+    return {int(step): now for now, text in pieces for step in BAR.findall(text)}
+
+
+def median_step(shown: Mapping[int, float]) -> float:
+    """Seconds of a step; the last is left out, since a bar that is closed is drawn once more."""
+    return statistics.median(shown[step] - shown[step - 1] for step in range(WARM_UP_STEPS + 1, max(shown)))
+
+
+def adapted_layers(file: Path) -> frozenset[str]:
+    """Ends of the names of the layers that a LoRA file adapts."""
+    with safe_open(file, "pt") as weights:
+        return frozenset(ending for name in weights.keys() for ending in ADAPTED.findall(name))  # noqa: SIM118
+
+
+def peer_figures(runs: Sequence[PeerRun], pictures: int) -> dict[str, Any]:
+    """What is recorded of diffusers' script besides its rows: the whole time of its runs, and what it adapted."""
+    seconds = sum(run.seconds for run in runs)
+    return {
+        "images/s with start-up": round(pictures * sum(run.steps for run in runs) / seconds, 2),
+        "seconds of a run": [round(run.seconds, 1) for run in runs],
+        "of them start-up and end": [round(run.seconds - run.steps * run.step_seconds, 1) for run in runs],
+        "adapted layers": sorted(frozenset.union(*(run.layers for run in runs))),
+    }
+
+
+def peer_settings(script: Path, config: Config, steps: int) -> dict[str, Any]:
+    """Which script was run, and how."""
+    text = script.read_bytes()
+    asked = re.search(rb'check_min_version\("(.+?)"\)', text)
+    return {
+        "script": script.name,
+        "sha256": hashlib.sha256(text).hexdigest(),
+        "asks for diffusers": asked.group(1).decode() if asked else "any",
+        "torchvision": version("torchvision"),
+        "options": peer_options(config, steps) | {"pre_compute_text_embeddings": True},
+    }
+
+
+def in_a_row(runs: Sequence[PeerRun]) -> list[Speed]:
+    """The script's runs, and all of them in a row."""
+    if not runs:
+        return []
+    each = [Speed(f"diffusers, rank {run.rank}", 1, run.step_seconds) for run in runs]
+    return [*each, Speed("diffusers, one after another", len(runs), sum(run.step_seconds for run in runs))]
+
+
+def distance(losses: Sequence[Sequence[float]], alone: Sequence[Sequence[float]]) -> list[float]:
+    """By what share each loss of a pack differs from that of the same LoRA alone."""
+    pairs = [pair for one, other in zip(losses, alone, strict=True) for pair in zip(one, other, strict=True)]
+    return [abs(a / b - 1) for a, b in pairs]
+
+
+def measure(bench: Bench, packs: Sequence[int], steps: int) -> tuple[list[Speed], list[float]]:
+    """Ours: one alone (the mean of the ranks), packs, and how far losses of one pack of each rank are from alone."""
+    alone = [bench.train(range(number, number + 1), steps) for number in range(len(bench.ranks))]
+    mean, peak = statistics.mean(seconds for seconds, _, _ in alone), max((peak or 0.0) for _, _, peak in alone)
+    speeds, apart = [Speed("alone", 1, mean, peak)], []
+    for size in packs:
+        seconds, losses, peak_of_pack = bench.train(range(size), steps)
+        speeds.append(Speed("pack", size, seconds, peak_of_pack))
+        if size == len(bench.ranks):
+            apart = distance(losses, [one for _, (one,), _ in alone])
+    return speeds, apart
+
+
+def parsed() -> argparse.Namespace:
+    """What was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--packs", type=int, nargs="*", default=[3, 9, 15])
+    parser.add_argument("--peer", type=Path, help="diffusers' train_dreambooth_lora.py")
     arguments = parser.parse_args()
+    if arguments.peer and not arguments.peer.is_file():
+        parser.error(f"there is no {arguments.peer}")
+    if arguments.peer and find_spec("torchvision") is None:
+        parser.error("diffusers' script needs torchvision: pip install torchvision")
+    return arguments
+
+
+def main() -> None:
+    """Time packs, compare losses, print, record."""
+    arguments = parsed()
     with tempfile.TemporaryDirectory() as folder:
-        bench = bench_of(Path(folder))
-        alone = [bench.train(range(number, number + 1), arguments.steps) for number in range(len(bench.ranks))]
-        mean = statistics.mean(seconds for seconds, _, _ in alone)
-        rows = [row(1, mean, mean, max((peak or 0.0) for _, _, peak in alone))]
-        apart: list[float] = []
-        for size in arguments.packs:
-            seconds, losses, peak = bench.train(range(size), arguments.steps)
-            rows.append(row(size, seconds, mean, peak))
-            if size == len(bench.ranks):
-                pairs = [
-                    (a, b)
-                    for one, (_, (other,), _) in zip(losses, alone, strict=True)
-                    for a, b in zip(one, other, strict=True)
-                ]
-                apart = [abs(a / b - 1) for a, b in pairs]
-    print_table(rows)
-    figures: dict[str, Any] = {"packs": rows}
+        bench = bench_of(Path(folder), with_peer=bool(arguments.peer))
+        runs = run_peer(arguments.peer, bench, arguments.steps, Path(folder)) if arguments.peer else []
+        speeds, apart = measure(bench, arguments.packs, arguments.steps)
+    peer = statistics.mean(run.step_seconds for run in runs) if runs else None
+    rows = [[speed.row(speeds[0].seconds, bench.pictures, peer) for speed in part] for part in (speeds, in_a_row(runs))]
+    print_table([*rows[0], *rows[1]])
+    figures: dict[str, Any] = {"packs": rows[0]}
+    resolution = bench.config.base.resolution
+    settings: dict[str, Any] = {"steps": arguments.steps, "ranks": bench.ranks, "resolution": resolution}
     if apart:
         figures |= {"largest difference of a loss": max(apart), "mean difference of a loss": statistics.mean(apart)}
         print(f"losses of a pack of three against alone: {statistics.mean(apart):.2g} apart, at most {max(apart):.2g}")
-    name = "lora_packs" if torch.cuda.is_available() else "lora_packs_cpu"
-    print(
-        save(
-            name, figures, {"steps": arguments.steps, "ranks": bench.ranks, "resolution": bench.config.base.resolution}
-        )
-    )
-
-
-def row(size: int, seconds: float, alone: float, peak: float | None) -> dict[str, Any]:
-    """A row of the table."""
-    return {
-        "LoRAs": size,
-        "ms a step": round(1000 * seconds, 1),
-        "steps/s of all": round(size / seconds, 2),
-        "times one alone": round(size * alone / seconds, 2),
-        "peak GiB": round(peak, 2) if peak else "",
-    }
+    if runs:
+        whole = peer_figures(runs, bench.pictures)
+        figures["diffusers"] = {"runs": rows[1], **whole}
+        settings["diffusers"] = peer_settings(arguments.peer, bench.config, runs[0].steps)
+        print("diffusers: " + "; ".join(f"{name}: {value}" for name, value in whole.items()))
+    if bench.base.device.type == "cuda":
+        print(save("lora_packs", figures, settings))
+    elif not runs:
+        print(save("lora_packs_cpu", figures, settings))
 
 
 if __name__ == "__main__":

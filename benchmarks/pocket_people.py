@@ -210,7 +210,7 @@ def likeness(run: portrayal.Run, model: str) -> float:
     base, dataset = base_of(run), dataset_of(run)
     identity = load_encoders(base.source, base.device).identity
     assert identity is not None
-    photos = identity.images([Image.open(dataset.image_path(photo)).convert("RGB") for photo in dataset.training])
+    photos = identity.images([Image.open(dataset.image_path(photo)).convert("RGB") for photo in dataset.training()])
     painted = identity.images([Image.open(path).convert("RGB") for path in paths])
     return float((painted @ photos.mean(axis=0) / np.linalg.norm(photos.mean(axis=0))).mean())
 

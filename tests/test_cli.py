@@ -221,7 +221,7 @@ def test_photos_that_cannot_be_used(photos: Path, out: Path, tmp_path: Path) -> 
         (2, ["--set", f"generation.negative_prompt={'woman ' * 76}elephant"], "elephant"),
         (2, ["--recipe", "pocket-dmo"], "did you mean pocket-demo?"),
         (4, ["--set", "prepare.min_photos=7"], "7"),
-        (2, ["--set", "prepare.num_heldout=6"], "Hold out 4 at most"),
+        (2, ["--set", "prepare.num_heldout=6", "--set", "study.folds=1"], "Hold out 4 at most"),
     ],
 )
 def test_settings_that_cannot_be_meant(photos: Path, out: Path, code: int, settings: list[str], said: str) -> None:

@@ -49,9 +49,12 @@ def test_everything_is_there(tiny_run: Run) -> None:
     for name in MODELS[1:]:
         assert (folder / "models" / name / "pytorch_lora_weights.safetensors").is_file()
         assert (folder / "models" / name / f"{name}.kohya.safetensors").is_file()
-    for name in ("base", *MODELS):
+    for name in ("base", *MODELS, "lora-2.fold-2", "lora-4.fold-2"):
         assert len(list((folder / "images" / name).rglob("*.png"))) == 4
+        assert len(list((folder / "images" / "class" / name).glob("*.png"))) == 2
         assert (folder / "models" / name / "heldout.json").is_file()
+    assert not (folder / "models" / "unet.fold-2").exists()
+    assert not list((folder / "models").rglob("steps"))
     assert (folder / "images" / "control" / "canny" / "control.png").is_file()
 
 
@@ -67,7 +70,7 @@ def test_the_scores_name_every_model_and_a_verdict(tiny_run: Run) -> None:
     assert base["heldout_gain"]["mean"] == 0
     assert scores["verdict"]["best_lora"] in MODELS
     assert scores["verdict"]["sentence"]
-    models = ["unet", scores["verdict"]["best_lora"]]
+    models = ["base", "unet", scores["verdict"]["best_lora"]]
     assert [row["model"] for row in scores["control"] if row["kind"] == "canny"] == models
 
 
@@ -76,8 +79,43 @@ def test_one_photo_s_story_can_be_searched(tiny_run: Run) -> None:
     assert len(ids) == 6
     manifest = json.loads((tiny_run.folder / "dataset" / "manifest.json").read_text())
     assert sorted(photo["id"] for photo in manifest["photos"]) == ids
-    heldout = [photo["id"] for photo in manifest["photos"] if photo["heldout"]]
-    assert json.loads((tiny_run.folder / "scores.json").read_text())["heldout_photos"] == heldout
+    folds = [sorted(photo["id"] for photo in manifest["photos"] if photo["fold"] == fold) for fold in range(2)]
+    scores = json.loads((tiny_run.folder / "scores.json").read_text())
+    assert [sorted(fold) for fold in scores["study"]["folds"]] == folds
+    assert sorted(folds[0] + folds[1]) == ids
+
+
+def test_each_training_is_judged_by_the_photos_it_never_saw(tiny_run: Run) -> None:
+    dataset = load_dataset(tiny_run.dataset_folder)
+    for fold in range(2):
+        name = "lora-2" + (".fold-2" if fold else "")
+        judged = json.loads((tiny_run.folder / "models" / name / "heldout.json").read_text())["losses"]
+        assert judged.keys() == {photo.id for photo in dataset.heldout(fold)}
+        assert not judged.keys() & {photo.id for photo in dataset.training(fold)}
+
+
+def test_the_best_step_of_each_model_is_kept_and_the_pictures_of_its_steps(tiny_run: Run) -> None:
+    scores = json.loads((tiny_run.folder / "scores.json").read_text())
+    for row in scores["models"][1:]:
+        curve = row["curve"]
+        assert curve["steps"] == [0, 2, 3]
+        assert row["step"] == curve["best_step"]
+        assert curve["best_step"] in curve["steps"][1:]
+        for name in [one for one in tiny_run.config.trials if one.split(".")[0] == row["name"]]:
+            method = json.loads((tiny_run.folder / "models" / name / "method.json").read_text())
+            assert method["step"] == curve["best_step"]
+        shown = {path.name for path in (tiny_run.folder / "images" / "steps" / row["name"]).iterdir()}
+        assert shown == {"2", "3"}
+
+
+def test_the_recommended_model_is_trained_on_all_photos_to_its_step(tiny_run: Run) -> None:
+    scores = json.loads((tiny_run.folder / "scores.json").read_text())
+    row = next(row for row in scores["models"] if row["name"] == scores["verdict"]["recommended"])
+    method = json.loads((tiny_run.folder / "models" / "final" / "method.json").read_text())
+    assert (method["kind"], method["rank"], method["step"]) == (row["kind"], row["rank"], row["step"])
+    assert len((tiny_run.folder / "models" / "final" / "training.jsonl").read_text().splitlines()) == row["step"]
+    assert len(list((tiny_run.folder / "images" / "final").rglob("*.png"))) == 4
+    assert "final" not in [model["name"] for model in scores["models"]]
 
 
 def test_the_run_records_base_consent_and_seed(tiny_run: Run) -> None:
@@ -92,7 +130,7 @@ def test_events_tell_the_stages_in_order(tiny_run: Run) -> None:
     events = [json.loads(line) for line in (tiny_run.folder / "events.jsonl").read_text().splitlines()]
     finished = [event["stage"] for event in events if event["kind"] == "finished"]
     first = [stage for number, stage in enumerate(finished) if stage not in finished[:number]]
-    wanted = ["prepare", "class_images", "train.unet", "train.lora-2+4"]
+    wanted = ["prepare", "class_images", "train.unet", "train.lora-2+4, 4 trainings"]
     assert first[:4] == wanted
     assert first[-1] == "report"
 
@@ -127,7 +165,7 @@ def test_one_deleted_picture_is_painted_again_the_same(copy: Run, hashes: Hashes
     assert hashes(images) == before
     assert [path for path in times if path.stat().st_mtime_ns != times[path]] == [gone]
     assert {event.stage for event in seen if event.kind == "skipped"} == {
-        "generate.base", "generate.unet", "generate.lora-4",
+        "generate.base", "generate.unet", "generate.lora-4", "generate.lora-2.fold-2", "generate.lora-4.fold-2",
     }  # fmt: skip
 
 
@@ -169,6 +207,9 @@ def test_anything_can_be_painted_and_nothing_is_overwritten(copy: Run, photos: P
     second = portrayal.paint(copy, prompts, ["unet"], count=1, seed=5, control=next(photos.glob("*.jpg")))
     assert [path.name for path in first + second] == ["0000.png", "0001.png", "0002.png"]
     assert [path.read_bytes() for path in first] == content
+    (default,) = portrayal.paint(copy, prompts, count=1)
+    assert default.parent.name == "final"
+    shutil.rmtree(copy.folder / "models" / "final")
     best = json.loads((copy.folder / "scores.json").read_text())["verdict"]["best_lora"]
     (default,) = portrayal.paint(copy, prompts, count=1)
     assert default.parent.name == best
@@ -204,8 +245,8 @@ def test_poses_are_painted_and_measured(tiny_run: Run) -> None:
         pytest.skip("the embedded pose reader is untrained")
     scores = json.loads((tiny_run.folder / "scores.json").read_text())
     rows = [row for row in scores["control"] if row["kind"] == "openpose"]
-    assert [row["model"] for row in rows] == ["unet", scores["verdict"]["best_lora"]]
-    assert all(0 <= row["pck"]["mean"] <= 1 for row in rows)
+    assert [row["model"] for row in rows] == ["base", "unet", scores["verdict"]["best_lora"]]
+    assert all(0 <= one["agreement"]["mean"] <= 1 for row in rows for one in row["at"])
 
 
 def test_a_setting_that_painting_cannot_change_is_refused(copy: Run) -> None:
@@ -274,9 +315,9 @@ def test_photos_go_to_kohya_and_come_back(tiny_run: Run, tmp_path: Path) -> None
     dataset = load_dataset(tiny_run.dataset_folder)
     found = find_photos(tmp_path / "kohya")
     assert folder.name == "5_sks woman"
-    assert {photo.name for photo in found.photos} == {f"5_sks woman/{photo.id}.png" for photo in dataset.training}
+    assert {photo.name for photo in found.photos} == {f"5_sks woman/{photo.id}.png" for photo in dataset.photos}
     by_name = {photo.name: photo for photo in found.photos}
-    for photo in dataset.training:
+    for photo in dataset.photos:
         again = by_name[f"5_sks woman/{photo.id}.png"]
         assert again.caption == photo.caption
         assert again.content() == dataset.image_path(photo).read_bytes()
@@ -332,7 +373,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert (work / "checkpoint" / "state.json").is_file()
-    assert not (out / "models" / "unet").exists()
+    assert not (out / "models" / "unet" / "method.json").exists()
     run = portrayal.prepare(photos, tiny_config, out, consent=True)
     portrayal.train(run)
     for name in MODELS:
@@ -357,10 +398,10 @@ def test_photos_of_any_shape_are_trained_on_in_buckets(photos: Path, tiny_config
 
     dataset, side, step = load_dataset(run.dataset_folder), 128, 16
     nearest = [(side, side), (side + step, side - step), (side - step, side + step)]
-    trained_on = {photo.shape for photo in dataset.training}
-    assert dataset.heldout
+    trained_on = {photo.shape for photo in dataset.training(0)}
+    assert {photo.use for photo in dataset.photos} == {"training", "judging"}
     for photo in dataset.photos:
-        assert photo.shape == (nearest[0] if photo.heldout else nearest[int(photo.source_name[0]) % 3])
+        assert photo.shape == (nearest[0] if photo.use == "judging" else nearest[int(photo.source_name[0]) % 3])
         with Image.open(dataset.image_path(photo)) as image:
             assert image.size == photo.shape
     assert len(list((run.folder / "encoded").glob("class_images-*"))) == len(trained_on) > 1
@@ -371,15 +412,25 @@ def test_photos_of_any_shape_are_trained_on_in_buckets(photos: Path, tiny_config
 
 
 def test_loras_share_batches_as_many_as_fit_and_those_begun_stay_together(tiny_config: Config) -> None:
-    methods = tiny_config.model_copy(
-        update={"study": tiny_config.study.model_copy(update={"ranks": (2, 4, 8, 16)})}
-    ).methods
-    names = list(methods)
-    assert together(names, methods, 3) == [["unet"], ["lora-2", "lora-4", "lora-8"], ["lora-16"]]
-    assert together(names, methods, 1) == [[name] for name in names]
-    packs = together(names, methods, 3, [["lora-4", "lora-16"]])
+    def studied(**settings: object) -> Config:
+        return tiny_config.model_copy(update={"study": tiny_config.study.model_copy(update=settings)})
+
+    config = studied(ranks=(2, 4, 8, 16), folds=1)
+    trials = list(config.trials.values())
+    assert together(trials, config, 3) == [["unet"], ["lora-2", "lora-4", "lora-8"], ["lora-16"]]
+    assert together(trials, config, 1) == [[trial.name] for trial in trials]
+    packs = together(trials, config, 3, [["lora-4", "lora-16"]])
     assert packs == [["unet"], ["lora-4", "lora-16"], ["lora-2", "lora-8"]]
-    assert together(["lora-4"], methods, 3, [["lora-4", "lora-16"]]) == [["lora-4"]]
+    assert together([config.trials["lora-4"]], config, 3, [["lora-4", "lora-16"]]) == [["lora-4"]]
+    config = studied(ranks=(2, 4), folds=2, seeds=2, unet_folds=1)
+    trials = list(config.trials.values())
+    assert [trial.name for trial in trials] == [
+        "unet", "lora-2", "lora-4", "lora-2.fold-2", "lora-4.fold-2",
+        "unet.seed-2", "lora-2.seed-2", "lora-4.seed-2", "lora-2.fold-2.seed-2", "lora-4.fold-2.seed-2",
+    ]  # fmt: skip
+    assert [len(pack) for pack in together(trials, config, 5)] == [1, 1, 5, 3]
+    apart = config.model_copy(update={"prepare": config.prepare.model_copy(update={"shape": "bucket"})})
+    assert [len(pack) for pack in together(trials, apart, 5)] == [1, 1, 2, 2, 2, 2]
 
 
 def test_how_many_fit_is_what_is_said_or_what_the_memory_holds(tiny_config: Config, monkeypatch) -> None:
@@ -430,8 +481,8 @@ def test_a_pack_whose_first_model_is_there_goes_on(
     with pytest.raises(RuntimeError, match="plug"):
         portrayal.train(run, ["lora-2", "lora-4"])
     monkeypatch.undo()
-    assert run.model_folder("lora-2").is_dir()
-    assert not run.model_folder("lora-4").exists()
+    assert (run.model_folder("lora-2") / "method.json").is_file()
+    assert not (run.model_folder("lora-4") / "method.json").exists()
     monkeypatch.setattr("portrayal.stages.train.loras_at_once", lambda config: 1)
     portrayal.train(run, ["lora-2", "lora-4"])
     for name in ("lora-2", "lora-4"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import tomli_w
 from PIL import ImageColor
@@ -110,7 +110,8 @@ class PrepareConfig(Section):
     """How photos become training pictures."""
 
     num_heldout: PositiveInt | None = None
-    """Photos kept out of training to judge by; nothing means a fifth of them, four at most."""
+    """Photos kept out of a training to judge it by. Nothing deals all photos over the study's folds; where it has one
+    fold, it means a fifth, four at most."""
 
     min_photos: int = Field(3, ge=3)
     """Fewer usable photos than this stop the run."""
@@ -214,6 +215,20 @@ class MethodConfig(Section):
     """The LoRAs; a study gives each its own rank."""
 
 
+class Trial(NamedTuple):
+    """One training of a study."""
+
+    name: str
+    """That of its model for the first; of others such as `lora-64.fold-2` or `lora-64.fold-2.seed-3`."""
+
+    model: str
+    fold: int
+    """Which photos are held out, from 0."""
+
+    seed: int
+    """Which of the study's seeds, from 0."""
+
+
 class StudyConfig(Section):
     """Which models are trained and compared."""
 
@@ -227,6 +242,22 @@ class StudyConfig(Section):
     """By what the ranks' updates `B·A` are multiplied: `equal` is `alpha/rank`, 1 at every rank if alpha is not set;
     `rank_stabilized` is `alpha/√rank` (Kalajdzievski 2023, arXiv:2312.03732), 1 at the smallest rank without alpha."""
 
+    folds: PositiveInt = 3
+    """Parts the photos are dealt into: each LoRA trains once without each part and is judged on it. With a single fold
+    the luck of a training cannot be told from a difference of methods."""
+
+    unet_folds: PositiveInt = 1
+    """How many of these folds the full UNet is trained on, which takes the longest."""
+
+    seeds: PositiveInt = 1
+    """Trainings on each fold, each from another seed."""
+
+    readings: PositiveInt = 6
+    """Times in its course that a training is looked at; the weights are kept until the best step is chosen."""
+
+    final: bool = True
+    """Train the recommended model once more, on all photos, up to its best step."""
+
     loras_at_once: PositiveInt | None = None
     """LoRAs trained in one batch, each as it would train alone; nothing means as many as fit into memory, 1 one by one.
     LoRAs with dropout train one by one."""
@@ -237,6 +268,12 @@ class StudyConfig(Section):
         if len(set(ranks)) != len(ranks):
             raise ValueError("each rank may stand here once")
         return ranks
+
+    @model_validator(mode="after")
+    def _unet_has_no_more_folds(self) -> StudyConfig:
+        if self.unet_folds > self.folds:
+            raise ValueError(f"unet_folds: there are {self.folds} folds")
+        return self
 
 
 class OptimizerConfig(Section):
@@ -373,14 +410,24 @@ class ControlConfig(Section):
     num_images: PositiveInt = 4
     """Pictures by each model."""
 
+    scales: tuple[NonNegativeFloat, ...] = Field((0.0, 0.25, 0.5, 0.75, 1.0), min_length=1)
+    """Strengths of the control image, rising, at which pictures are painted and measured; 0 is without it."""
+
     controlnet_conditioning_scale: NonNegativeFloat = 1.0
-    """Strength of the control image."""
+    """Strength of the control image in `portrayal generate --control`."""
 
     low_threshold: int = Field(100, ge=0, le=255)
     """Canny's lower threshold."""
 
     high_threshold: int = Field(200, ge=0, le=255)
     """Canny's upper threshold."""
+
+    @field_validator("scales")
+    @classmethod
+    def _rising(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
+        if list(scales) != sorted(set(scales)) or scales[-1] == 0:
+            raise ValueError("give rising strengths, the last above 0, such as [0, 0.5, 1]")
+        return scales
 
     @model_validator(mode="after")
     def _kinds_fit_the_rest(self) -> ControlConfig:
@@ -426,6 +473,12 @@ class EvaluationConfig(Section):
     margin_prompt: PositiveFloat = 0.005
     """Prompt cosines closer than this count as equal."""
 
+    margin_drift: PositiveFloat = 0.05
+    """Cosines of the class's pictures to the person closer than this count as equal."""
+
+    margin_colour: PositiveFloat = 2.0
+    """Lightness this near to the photos and the base's pictures, in L*, counts as right; an eye notices about 2."""
+
 
 class Config(Section):
     """Everything a run is a function of, besides the photos."""
@@ -457,6 +510,18 @@ class Config(Section):
         """The models of the study by name, in the order they are trained."""
         loras = {f"lora-{rank}": self._lora(rank) for rank in self.study.ranks}
         return ({"unet": self.method.unet} if self.study.full_unet else {}) | loras
+
+    @property
+    def trials(self) -> dict[str, Trial]:
+        """The trainings of the study by name: method by method, each seed's folds in order."""
+        study, found = self.study, {}
+        for seed in range(study.seeds):
+            for fold in range(study.folds):
+                for model in self.methods:
+                    if model != "unet" or fold < study.unet_folds:
+                        name = model + (f".fold-{fold + 1}" if fold else "") + (f".seed-{seed + 1}" if seed else "")
+                        found[name] = Trial(name, model, fold, seed)
+        return found
 
     def _lora(self, rank: int) -> LoraMethod:
         """The LoRA of a rank. Every file says alpha and rank and means `alpha/rank`: other scales become an alpha."""

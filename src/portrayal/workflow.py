@@ -9,11 +9,11 @@ from portrayal.config import Config
 from portrayal.run import Progress, Run
 from portrayal.stages.control import generate_controlled
 from portrayal.stages.evaluate import measure
-from portrayal.stages.generate import generate
+from portrayal.stages.generate import generate, paint_model
 from portrayal.stages.prepare import prepare
 from portrayal.stages.report import write_report
-from portrayal.stages.shared import silent
-from portrayal.stages.train import train
+from portrayal.stages.shared import FINAL, silent
+from portrayal.stages.train import train, train_final
 
 
 def portray(
@@ -34,7 +34,8 @@ def portray(
     run = prepare(photos, config, out, consent=consent, progress=progress)
     train(run, progress=progress)
     generate(run, progress=progress)
-    evaluate(run, progress=progress)
+    scores = evaluate(run, progress=progress)
+    finish(run, scores, progress=progress)
     write_report(run, progress=progress)
     return run
 
@@ -58,3 +59,15 @@ def evaluate(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
         generate_controlled(run, progress=progress)
         scores = measure(run, progress=progress)
     return scores
+
+
+def finish(run: Run, scores: dict[str, Any], *, progress: Progress = silent) -> None:
+    """Train the recommended model on all photos, up to its best step, and paint the scenes with it.
+
+    Its pictures are shown and not judged: there is no photo left that it has not seen.
+    """
+    model = scores["verdict"]["recommended"]
+    if run.config.study.final and model is not None:
+        step = next(row["step"] for row in scores["models"] if row["name"] == model)
+        train_final(run, model, step, progress=progress)
+        paint_model(run, FINAL, run.model_folder(FINAL), progress)

@@ -25,7 +25,7 @@ def prepared() -> Prepared:
             upscaled=index == 0,
             caption="a photo of sks woman\u2028“am Meer”",
             caption_from="file",
-            heldout=index == 2,
+            fold=0 if index == 2 else None,
             near_duplicate_of=f"{0:012x}" if index == 1 else None,
         )
         for index in range(4)
@@ -45,9 +45,10 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     saved = save(tmp_path / "dataset")
 
     assert load_dataset(tmp_path / "dataset") == saved
-    assert [photo.heldout for photo in saved.photos] == [False, False, True, False]
-    assert len(saved.training) == 3
-    assert saved.heldout == (saved.photos[2],)
+    assert [photo.fold for photo in saved.photos] == [None, None, 0, None]
+    assert len(saved.training(0)) == 3
+    assert saved.heldout(0) == (saved.photos[2],)
+    assert saved.training(None) == saved.photos
     with Image.open(saved.image_path(saved.photos[3])) as image:
         assert image.getpixel((0, 0)) == (180, 0, 0)
 
@@ -145,7 +146,7 @@ def test_masks_and_nearer_squares_are_saved_and_missed_when_gone(tmp_path: Path)
     saved = save_dataset(tmp_path / "dataset", whole, resolution=16, **words)
 
     assert load_dataset(tmp_path / "dataset") == saved
-    assert saved.training[-1].photo_id == plain.photos[3].id
+    assert saved.training(0)[-1].photo_id == plain.photos[3].id
     with Image.open(saved.mask_path(close)) as image:
         assert image.mode == "L"
         assert image.tobytes() == mask.tobytes()

@@ -165,17 +165,37 @@ def test_log_ratio_averages_the_noise_before_the_logarithm() -> None:
             metrics.log_ratio(bad, base)
 
 
-def test_heldout_gain_weighs_strata_equally_and_photos_as_units() -> None:
-    ratios = np.array([[-0.04, 0.0], [-0.02, 0.0], [-0.03, 0.0]])
-    gain = metrics.heldout_gain(ratios, seed=0)
+def test_heldout_gain_is_the_share_of_the_loss_that_went() -> None:
+    gain = metrics.heldout_gain(metrics.Interval(-0.015, -0.03, 0.01))
     assert gain.mean == pytest.approx(1 - math.exp(-0.015))
-    assert gain.low is not None
-    assert gain.high is not None
-    assert gain.low < gain.mean < gain.high
-    wide = metrics.heldout_gain(np.repeat(ratios, 50, axis=1), seed=0)
-    assert wide.low == pytest.approx(gain.low), "more timesteps are not more photos"
-    assert metrics.heldout_gain(ratios[:1], seed=0).low is None
-    assert metrics.heldout_gain(np.zeros((3, 4)), seed=0).as_json() == {"mean": 0, "low": 0, "high": 0}
+    assert (gain.low, gain.high) == (pytest.approx(1 - math.exp(0.01)), pytest.approx(1 - math.exp(-0.03)))
+    assert metrics.heldout_gain(metrics.Interval(0.0, None, None)).low is None
+
+
+def test_copying_is_none_where_training_and_unseen_photos_are_alike() -> None:
+    rng = np.random.default_rng(0)
+    training, heldout = rng.normal(size=(12, 64)), rng.normal(size=(5, 64))
+    honest = metrics.copying(rng.normal(size=(300, 64)), training, heldout)
+    assert abs(honest.mean()) < 3 * honest.std() / 300**0.5, "more training photos alone make no copy"
+    assert (metrics.copying(training, training, heldout) > 0.1).all()
+    assert metrics.copying(heldout, training, heldout).mean() < -0.3
+
+
+def test_diversity_is_nought_for_equal_pictures_and_nothing_for_one() -> None:
+    assert metrics.diversity([[1.0, 2.0], [2.0, 4.0]]) == pytest.approx(0)
+    assert metrics.diversity(np.eye(3)) == pytest.approx(1)
+    assert metrics.diversity([[1.0, 0.0]]) is None
+
+
+def test_two_way_errors_hold_what_rows_and_columns_share() -> None:
+    rng = np.random.default_rng(1)
+    rows, columns = rng.normal(0, 1, (400, 6, 1)), rng.normal(0, 1, (400, 1, 8))
+    grids = rows + columns + rng.normal(0, 0.3, (400, 6, 8))
+    found = [intervals.two_way_estimate(grid) for grid in grids]
+    truth = np.std([one.mean for one in found])
+    assert np.sqrt(np.mean([one.standard_error**2 for one in found])) == pytest.approx(truth, rel=0.15)
+    assert {one.degrees for one in found} == {5}
+    assert intervals.two_way_estimate([[1.0, 2.0]]).degrees == 0
 
 
 # Two-sided 95 % quantiles as printed in any table of Student's t.

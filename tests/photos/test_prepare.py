@@ -11,7 +11,7 @@ from skimage import data
 
 from portrayal.errors import PhotosError, UsageError
 from portrayal.photos import Prepared, PrepareSettings, prepare_photos
-from portrayal.photos.prepare import choose_heldout
+from portrayal.photos.prepare import PreparedPhoto, choose_folds
 
 ASTRONAUT = Image.fromarray(data.astronaut())
 
@@ -31,6 +31,11 @@ def fill(folder: Path, count: int, name: Callable[[int], str] = "photo_{:02d}.jp
 
 def prepare(folder: Path, *, resolution: int = 64, num_heldout: int | None = None, seed: int = 0) -> Prepared:
     return prepare_photos(folder, PrepareSettings(resolution, "a photo of sks woman", num_heldout, seed))
+
+
+def heldout(prepared: Prepared) -> list[PreparedPhoto]:
+    """The pictures to judge by."""
+    return [photo for photo in prepared.photos if photo.fold is not None and photo.use != "training"]
 
 
 def kinds(prepared: Prepared) -> list[tuple[str, str]]:
@@ -57,7 +62,7 @@ def test_a_folder_becomes_square_pictures_in_order_of_name(tmp_path: Path) -> No
     assert (prepared.photos[0].width, prepared.photos[0].height) == (96, 72)
     assert prepared.findings == []
     assert calls == [(done, 6) for done in range(1, 7)]
-    assert sum(photo.heldout for photo in prepared.photos) == 1
+    assert len(heldout(prepared)) == 1
 
 
 def test_bad_files_are_skipped_with_a_finding_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -115,9 +120,7 @@ def test_near_duplicates_are_kept_and_never_held_out(tmp_path: Path, seed: int) 
     assert first.near_duplicate_of is None
     assert {by_name[name].near_duplicate_of for name in ("x2.jpg", "x3.jpg")} == {first.id}
     assert kinds(prepared) == [("x2.jpg", "near_duplicate"), ("x3.jpg", "near_duplicate")]
-    assert {photo.source_name for photo in prepared.photos if photo.heldout} == {
-        f"photo_0{index}.jpg" for index in range(3)
-    }
+    assert {photo.source_name for photo in heldout(prepared)} == {f"photo_0{index}.jpg" for index in range(3)}
 
 
 def test_only_near_duplicates_leave_nothing_to_judge_by(tmp_path: Path) -> None:
@@ -129,38 +132,78 @@ def test_only_near_duplicates_leave_nothing_to_judge_by(tmp_path: Path) -> None:
 
 
 def test_the_split_depends_on_the_photos_and_the_seed_and_not_on_names(tmp_path: Path) -> None:
-    def heldout(folder: Path, seed: int) -> set[str]:
-        return {photo.id for photo in prepare(folder, num_heldout=3, seed=seed).photos if photo.heldout}
+    def chosen(folder: Path, seed: int) -> set[str]:
+        return {photo.id for photo in heldout(prepare(folder, num_heldout=3, seed=seed))}
 
     one = fill(tmp_path / "one", 10)
     two = fill(tmp_path / "two", 10, lambda index: f"{9 - index}_renamed.jpg")
 
-    assert heldout(one, 0) == heldout(two, 0)
-    assert len({frozenset(heldout(one, seed)) for seed in range(4)}) > 1
+    assert chosen(one, 0) == chosen(two, 0)
+    assert len({frozenset(chosen(one, seed)) for seed in range(4)}) > 1
 
 
 IDS = st.sets(st.text("0123456789abcdef", min_size=12, max_size=12), min_size=3, max_size=40)
 
 
 @settings(deadline=None)
-@given(IDS, st.integers(0, 1000), st.data())
-def test_a_split_leaves_both_sides_something_and_no_look_alikes_apart(
-    ids: set[str], seed: int, data: st.DataObject
+@given(IDS, st.integers(0, 1000), st.integers(1, 4), st.data())
+def test_parts_leave_both_sides_something_and_no_look_alikes_apart(
+    ids: set[str], seed: int, folds: int, data: st.DataObject
 ) -> None:
-    alike = data.draw(st.sets(st.sampled_from(sorted(ids)), max_size=len(ids) - 1))
-    wish = data.draw(st.none() | st.integers(1, max(1, min(len(ids) - 2, len(ids) - len(alike)))))
+    followers = data.draw(st.sets(st.sampled_from(sorted(ids)), max_size=len(ids) - 2))
+    leader = min(ids - followers)
+    alike = dict.fromkeys(followers, leader)
+    free = len(ids) - len(followers) - bool(followers)
+    most = min(len(ids) - 2, free // folds)
+    wish = data.draw(st.integers(1, most)) if most else 1
 
-    chosen = choose_heldout(ids, alike, wish, seed)
+    def chosen(order: list[str]) -> dict[str, int]:
+        return choose_folds(order, alike, folds=folds, num_heldout=wish, seed=seed)
 
-    assert chosen == choose_heldout(sorted(ids, reverse=True), alike, wish, seed)
-    assert not chosen & alike
-    assert 1 <= len(chosen) <= len(ids) - 2
-    assert len(chosen) <= 4 if wish is None else len(chosen) == wish
+    if not most:
+        with pytest.raises((UsageError, PhotosError)):
+            chosen(sorted(ids))
+        return
+    found = chosen(sorted(ids))
+    assert found == chosen(sorted(ids, reverse=True))
+    assert not found.keys() & {*alike, *alike.values()}
+    assert [list(found.values()).count(fold) for fold in range(folds)] == [wish] * folds
+
+
+@settings(deadline=None)
+@given(IDS, st.integers(0, 1000), st.integers(2, 6), st.data())
+def test_every_photo_has_its_turn_and_look_alikes_have_it_together(
+    ids: set[str], seed: int, folds: int, data: st.DataObject
+) -> None:
+    followers = data.draw(st.sets(st.sampled_from(sorted(ids)), max_size=len(ids) // 3))
+    leader = min(ids - followers)
+    alike = dict.fromkeys(followers, leader)
+    too_many, left = folds > len(ids) - len(followers), len(ids) - max(len(followers) + 1, -(-len(ids) // folds))
+    if too_many or left < 2:
+        with pytest.raises(UsageError, match="folds"):
+            choose_folds(sorted(ids), alike, folds=folds, num_heldout=None, seed=seed)
+        return
+    found = choose_folds(sorted(ids), alike, folds=folds, num_heldout=None, seed=seed)
+    sizes = [list(found.values()).count(fold) for fold in range(folds)]
+    assert found.keys() == ids
+    assert len({found[photo] for photo in {*followers, leader}}) == 1
+    assert min(sizes) >= 1
+    assert max(sizes) - min(sizes) <= max(1, len(followers))
+
+
+def test_more_folds_than_photos_are_refused_with_how_many_there_can_be(tmp_path: Path) -> None:
+    settings_ = PrepareSettings(64, "a photo of sks woman", None, 0, folds=5)
+    with pytest.raises(UsageError, match=r"study.folds = 5 is too many for 4 photos"):
+        prepare_photos(fill(tmp_path, 4), settings_)
+    with pytest.raises(UsageError, match=r"Set study.folds=4"):
+        prepare_photos(tmp_path, settings_)
+    assert {photo.fold for photo in prepare_photos(tmp_path, replace(settings_, folds=4)).photos} == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(("photos", "expected"), [(3, 1), (5, 1), (8, 2), (10, 2), (14, 3), (18, 4), (60, 4)])
-def test_the_rule_is_a_fifth_of_the_photos_four_at_most(photos: int, expected: int) -> None:
-    assert len(choose_heldout([str(index) for index in range(photos)], (), None, 0)) == expected
+def test_the_rule_of_one_fold_is_a_fifth_of_the_photos_four_at_most(photos: int, expected: int) -> None:
+    names = [str(index) for index in range(photos)]
+    assert len(choose_folds(names, {}, folds=1, num_heldout=None, seed=0)) == expected
 
 
 @pytest.mark.parametrize("num_heldout", [3, 4, 5])
@@ -222,7 +265,7 @@ def test_several_squares_share_a_photos_id_and_side_of_the_split(tmp_path: Path)
     for photo in several.photos:
         assert photo.id == photo.photo_id + ("" if photo.framing == "whole" else f"-{photo.framing}")
         assert several.images[photo.id].size == (128, 128)
-        assert photo.framing == "whole" or not (photo.heldout or photo.upscaled)
+        assert photo.framing == "whole" or (photo.use == "training" and not photo.upscaled)
     wholes = [photo for photo in several.photos if photo.framing == "whole"]
     assert wholes == one.photos
-    assert sum(photo.heldout for photo in several.photos) == 2
+    assert len(heldout(several)) == 2

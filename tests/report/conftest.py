@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,13 @@ def model_row(name: str, chance: random.Random) -> dict[str, Any]:
         "identity": around(identity, 0.03),
         "identity_normalised": (identity - 0.31) / (0.91 - 0.31),
         "prompt": {"mean": 0.305 - 0.4 * gain},
+        "drift": around(0.33 + (0.0 if kind == "base" else 0.05), 0.02),
+        "diversity": around(0.4, 0.02),
+        "copying": around(0.01, 0.02),
+        "curve": None if kind == "base" else curve_of(gain, identity),
+        "trainings": []
+        if kind == "base"
+        else [{"fold": n, "seed": 0, "identity": identity - 0.01 + n / 100} for n in range(3)],
         "colour": {
             "lightness": around(lightness, 1.6),
             "saturation": around(0.41, 0.02),
@@ -87,6 +95,20 @@ def model_row(name: str, chance: random.Random) -> dict[str, Any]:
     }
 
 
+def curve_of(gain: float, identity: float) -> dict[str, Any]:
+    steps = list(range(0, 600, 100))
+    losses = [-gain * (1 - (step / 300 - 1) ** 2) for step in steps]
+    likeness = [identity * (0.4 + 0.6 * step / steps[-1]) for step in steps]
+    return {
+        "steps": steps,
+        "loss": [around(loss, 0.002) for loss in losses],
+        "identity": [None, *(around(value, 0.02) for value in likeness[1:])],
+        "lowest_loss_step": 300,
+        "overfitting_from": 500,
+        "best_step": 400,
+    }
+
+
 def comparison(axis: str, a: str, b: str, difference: dict[str, float], better: str | None) -> dict[str, Any]:
     names = {"axis": axis, "a": a, "b": b}
     return {
@@ -98,12 +120,12 @@ def comparison(axis: str, a: str, b: str, difference: dict[str, float], better: 
     }
 
 
-def scores_of(models: list[str], heldout: list[str], control: bool) -> dict[str, Any]:
+def scores_of(models: list[str], folds: list[list[str]], control: bool) -> dict[str, Any]:
     chance = random.Random(7)
     loras = [name for name in models if name.startswith("lora")]
     best = "lora-64" if "lora-64" in loras else (loras[0] if loras else None)
     return {
-        "schema": 1,
+        "schema": 2,
         "base": "pocket",
         "class_noun": "woman",
         "instance_prompt": "a photo of sks woman",
@@ -112,7 +134,7 @@ def scores_of(models: list[str], heldout: list[str], control: bool) -> dict[str,
             "prompt": {"name": "pocket text and picture encoder", "licence": "Apache-2.0"},
             "notes": [],
         },
-        "heldout_photos": heldout,
+        "study": {"folds": folds, "trainings": {name: 3 for name in models if name != "base"}},
         "levels": {
             "identity_real": around(0.91, 0.025),
             "identity_stranger": around(0.31, 0.04),
@@ -123,16 +145,26 @@ def scores_of(models: list[str], heldout: list[str], control: bool) -> dict[str,
             {
                 "kind": kind,
                 "model": name,
-                key: {"mean": mean},
-                f"{key}_without": {"mean": 0.1},
-                "identity": around(0.74, 0.04),
+                "measure": key,
+                "at": [
+                    {
+                        "scale": scale,
+                        "agreement": around(0.1 + (mean - 0.1) * scale, 0.03),
+                        "identity": around(0.74, 0.04),
+                    }
+                    for scale in (0.0, 0.5, 1.0)
+                ],
             }
             for kind, key, mean in (("canny", "edge_f1", 0.78), ("openpose", "pck", 0.88))
-            for name in ("unet", best)
+            for name in ("base", "unet", best)
             if control and name in models
         ],
         "verdict": {
             "best_lora": best,
+            "recommended": best,
+            "leader": best,
+            "set_aside": {"lora-128": ["prompt"]} if "lora-128" in loras else {},
+            "lacks": [],
             "winner": "unet" if "unet" in models else best,
             "tied": ["lora-64", "lora-128"] if {"lora-64", "lora-128"} <= set(models) else [],
             "sentence": "Use the full UNet: its pictures look most like her. If the file must be small, LoRA 64 comes "
@@ -179,14 +211,14 @@ def write_training(folder: Path, name: str, steps: int = 200) -> None:
     (folder / "method.json").write_text(json.dumps(method))
 
 
-def write_dataset(folder: Path, paint: Painter, count: int = 14) -> tuple[list[str], list[str]]:
+def write_dataset(folder: Path, paint: Painter, count: int = 14) -> tuple[list[str], list[list[str]]]:
     ids = [f"{random.Random(number).getrandbits(48):012x}" for number in range(count)]
     photos = [
         {
             "id": id_,
             "source_name": f"IMG_{number}.jpg",
             "caption": f"a photo of sks woman, number {number}",
-            "heldout": number % 5 == 4,
+            "fold": number % 3,
         }
         for number, id_ in enumerate(ids)
     ]
@@ -202,7 +234,7 @@ def write_dataset(folder: Path, paint: Painter, count: int = 14) -> tuple[list[s
         "findings": findings,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    return ids, [photo["id"] for photo in photos if photo["heldout"]]
+    return ids, [ids[fold::3] for fold in range(3)]
 
 
 def write_run(
@@ -216,7 +248,7 @@ def write_run(
     """Write a whole run folder; the pictures come from ``paint(model, scene, seed)``."""
     names = list(MODELS) if models is None else models
     folder.mkdir(parents=True)
-    ids, heldout = write_dataset(folder / "dataset", paint)
+    ids, folds = write_dataset(folder / "dataset", paint)
     for name in names:
         if name != "base":
             write_training(folder / "models" / name, name)
@@ -225,8 +257,10 @@ def write_run(
                 settings = {"prompt": f"a photo of sks woman {place}", "num_inference_steps": 25, "guidance_scale": 7.5}
                 save(paint(name, scene, seed), folder / "images" / name / scene / f"{seed}.png", seed=seed, **settings)
     if control:
-        write_control(folder / "images" / "control", [name for name in ("unet", "lora-64") if name in names], paint)
-    (folder / "scores.json").write_text(json.dumps(scores_of(names, heldout, control)))
+        write_control(
+            folder / "images" / "control", [name for name in ("base", "unet", "lora-64") if name in names], paint
+        )
+    (folder / "scores.json").write_text(json.dumps(scores_of(names, folds, control)))
     run = {
         "created": "2026-08-03T14:05:11+0200",
         "command": "portrayal run examples/photos --recipe pocket",
@@ -251,8 +285,9 @@ def write_control(folder: Path, models: list[str], paint: Painter) -> None:
     for kind in ("canny", "openpose"):
         save(outline, folder / kind / "control.png")
         for name in models:
-            for seed in range(4):
-                save(paint(f"{name}-{kind}", "street", seed), folder / kind / name / f"{seed}.png", prompt=prompt)
+            for scale, seed in product(("0.5", "1"), range(4)):
+                picture = paint(f"{name}-{kind}-{scale}", "street", seed)
+                save(picture, folder / kind / name / scale / f"{seed}.png", prompt=prompt)
     for name in models:
         for seed in range(4):
             save(paint(name, "office", seed), folder / "without" / name / f"{seed}.png", prompt=prompt)

@@ -71,7 +71,7 @@ def full(full_run: Path) -> tuple[str, str]:
 def test_a_full_run_shows_every_part(full: tuple[str, str], full_run: Path) -> None:
     html, markdown = full
     page = Page(html)
-    assert page.tags["svg"] == 4
+    assert page.tags["svg"] == 7
     # 7 in the opening strip, 14 photos, 5 scenes x 3 side by side, 5 x 5 x 2 in the grid, for outline and
     # pose 2 given and 2 models x 4 seeds with and without it; the last is the lightbox's
     assert page.tags["img"] == 7 + 14 + 15 + 50 + 2 * (2 + 16) + 1
@@ -87,7 +87,13 @@ def test_a_full_run_shows_every_part(full: tuple[str, str], full_run: Path) -> N
         "joints in place 0.88, without 0.10",
     ):
         assert words in html, words
-    for words in ("Use the full UNet", "LoRA 128", "**recommended**", "Held out of training", "do not rank"):
+    for words in (
+        "Use the full UNet",
+        "LoRA 128",
+        "**recommended**",
+        "Those of one line were held out together",
+        "do not rank",
+    ):
         assert words in markdown, words
     assert "3 August 2026" in html
     assert "“a photo of sks woman in the kitchen”, 25 steps, guidance 7.5" in html
@@ -154,12 +160,12 @@ def test_without_an_identity_scorer(make_run: MakeRun, alter: Alter) -> None:
         scores["levels"] |= {"identity_real": None, "identity_stranger": None}
         for row in scores["models"]:
             row |= {"identity": None, "identity_normalised": None, "prompt": None}
-        scores["control"] = [row | {"edge_f1": None, "identity": None} for row in scores["control"]]
+        scores["control"] = [row | {"at": []} for row in scores["control"]]
         scores["verdict"] |= {"winner": None, "tied": [], "comparisons": []}
 
     alter(folder / "scores.json", forget)
     html, markdown = built(folder)
-    assert Page(html).tags["svg"] == 3
+    assert Page(html).tags["svg"] == 4
     for text in (html, markdown):
         assert "Likeness was not measured" in text
         assert "judged without faces" in text
@@ -169,14 +175,14 @@ def test_without_an_identity_scorer(make_run: MakeRun, alter: Alter) -> None:
 def test_one_model_only(make_run: MakeRun) -> None:
     html, _ = built(make_run(models=["lora-64"], seeds=1, control=False))
     page = Page(html)
-    assert page.tags["svg"] == 4
+    assert page.tags["svg"] == 5
     assert "Planned but not trained yet: unet, lora-32, lora-128." in html
 
 
 def test_scores_alone_make_a_report(make_run: MakeRun, tmp_path: Path) -> None:
     folder = tmp_path / "bare"
     folder.mkdir()
-    (folder / "scores.json").write_text(json.dumps({"schema": 1}))
+    (folder / "scores.json").write_text(json.dumps({"schema": 2}))
     html, markdown = built(folder)
     assert Page(html).tags.get("svg", 0) == 0
     for words in ("no prepared photos", "No trained model", "No scene has been painted", "was not recorded"):
@@ -229,7 +235,7 @@ def test_what_people_wrote_is_escaped(make_run: MakeRun, alter: Alter) -> None:
         assert "<script" not in text.replace("<script>(() =>", "")
     assert "[a](javascript:x)" not in re.sub("<img [^>]*>", "", markdown), "Markdown reads no links inside a tag"
     columns = [line.replace("\\|", "").count("|") for line in markdown.splitlines() if line.startswith("| LoRA 32")]
-    assert columns == [7, 7]
+    assert columns == [4, 7, 7], "the ranks, the scores, how it was trained"
 
 
 @pytest.mark.parametrize("content", [None, "{", json.dumps({"schema": 99}), "[]"])

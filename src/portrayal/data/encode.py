@@ -6,7 +6,7 @@ Shapes: N pictures, C latent channels, H and W latent size, L prompt tokens, D t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,19 @@ class EncodedDataset:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def subset(self, ids: Collection[str]) -> EncodedDataset:
+        """Those of these ids, in their order here."""
+        rows = [index for index, name in enumerate(self.ids) if name in ids]
+        masks = None if self.masks is None else self.masks[rows]
+        return EncodedDataset(
+            tuple(self.ids[index] for index in rows),
+            self.mean[rows],
+            self.std[rows],
+            self.input_ids[rows],
+            self.prompt_embeds[rows],
+            masks,
+        )
 
     def save(self, path: Path) -> None:
         """Write as one safetensors file."""

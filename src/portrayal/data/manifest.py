@@ -17,11 +17,11 @@ from portrayal.photos import Finding, Prepared, PreparedPhoto
 from portrayal.photos.read import without_metadata
 from portrayal.run import atomic_folder
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 MANIFEST = "manifest.json"
 IMAGES = "images"
 MASKS = "masks"
-ID = re.compile(r"[0-9A-Za-z]+(-half|-close)?")
+ID = re.compile(r"[0-9A-Za-z]+(-bucket|-half|-close)?")
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,14 @@ class PreparedDataset:
     photos: tuple[PreparedPhoto, ...]
     findings: tuple[Finding, ...]
 
-    @property
-    def training(self) -> tuple[PreparedPhoto, ...]:
-        """The photos to train on."""
-        return tuple(photo for photo in self.photos if not photo.heldout)
+    def training(self, fold: int | None) -> tuple[PreparedPhoto, ...]:
+        """The pictures to train on when a fold is held out; nothing holds none out."""
+        kept = (photo for photo in self.photos if photo.use != "judging")
+        return tuple(photo for photo in kept if fold is None or photo.fold != fold)
 
-    @property
-    def heldout(self) -> tuple[PreparedPhoto, ...]:
-        """The photos to judge by, which training never sees."""
-        return tuple(photo for photo in self.photos if photo.heldout)
+    def heldout(self, fold: int) -> tuple[PreparedPhoto, ...]:
+        """The pictures of a fold, which its trainings never see."""
+        return tuple(photo for photo in self.photos if photo.fold == fold and photo.use != "training")
 
     def image_path(self, photo: PreparedPhoto) -> Path:
         """Where a photo's picture lies."""
@@ -61,7 +60,7 @@ class _Manifest:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  read by pydantic, which wants a plain dict
 
-    schema: Literal[2]
+    schema: Literal[3]
     resolution: int
     instance_prompt: str
     class_noun: str

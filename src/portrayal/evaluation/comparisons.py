@@ -1,32 +1,44 @@
 """Two models at a time, on common photos, scenes and seeds: what differs, and whether that can be told from chance.
 
-Shapes: P held-out photos, T timestep strata, S scenes, K seeds.
+Shapes: P held-out photos of a fold, T timestep strata, S scenes, K seeds of pictures, F folds, C seeds of any kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from portrayal.evaluation.intervals import Estimate, Floats, Interval, cluster_estimate
+from portrayal.evaluation.intervals import Estimate, Floats, Interval, mean_estimate, two_way_estimate
 
-Axis = Literal["identity", "heldout_loss", "prompt"]
+Axis = Literal["identity", "heldout_loss", "prompt", "drift", "colour"]
 Kind = Literal["base", "unet", "lora"]
 AXES: tuple[Axis, ...] = get_args(Axis)
+LESS_IS_BETTER: frozenset[Axis] = frozenset({"heldout_loss", "drift", "colour"})
+GATES: tuple[Axis, ...] = ("prompt", "drift", "colour")
+"""What a rank must pass to be chosen for its identity: it obeys, the class stays itself, the light is right."""
+
+ALPHA = 0.05
+"""Chance of a false decision on one question."""
+
+GATES_SHARE = 0.2
+"""The part of it that the gates have together."""
 
 
 @dataclass(frozen=True, eq=False)
-class ModelEvidence:
-    """What was measured of one model. Row by row and column by column the same cells as every other model's."""
+class Training:
+    """What was measured of one training. Cell by cell the same as of every other model's on this fold."""
 
-    name: str
-    kind: Kind
-    rank: int | None
-    """Rank of a LoRA; ``None`` for the others."""
+    fold: int
+    """Which photos were held out."""
+
+    seed: int
+    """Which of the study's seeds."""
 
     heldout_log_ratios: Floats
     """From ``metrics.log_ratio``, shape ``(P, T)``: log of held-out loss over the base's; the base's own are 0."""
@@ -37,16 +49,48 @@ class ModelEvidence:
     prompt: Floats | None = None
     """Cosine of each picture to its prompt, shape ``(S, K)``."""
 
+    drift: Floats | None = None
+    """Cosine of pictures of the class, not of the person, to the held-out photos, shape ``(1, K)``."""
+
+    colour: Floats | None = None
+    """L* by which a picture leaves the range between the photos and the base's picture, 0 within, shape ``(S, K)``."""
+
     lightness: Floats | None = None
     """Mean L* of each picture, 0 to 100, shape ``(S, K)``."""
+
+    def units(self, axis: Axis | Literal["lightness"]) -> Floats | None:
+        """Means of the units that are resampled: photos for the loss, ``(P,)``, seeds for pictures, ``(K,)``.
+
+        Timesteps and noise are never resampled; the scenes are the fixed list that every model was asked for.
+        """
+        if axis == "heldout_loss":
+            return np.asarray(self.heldout_log_ratios.mean(axis=1))
+        grid = getattr(self, axis)
+        return None if grid is None else np.asarray(grid.mean(axis=0))
+
+
+@dataclass(frozen=True, eq=False)
+class ModelEvidence:
+    """What was measured of one model, over all its trainings."""
+
+    name: str
+    kind: Kind
+    rank: int | None
+    """Rank of a LoRA; ``None`` for the others."""
+
+    trainings: tuple[Training, ...]
+    """The base, which is not trained, stands here once for each training of the study."""
 
     def __post_init__(self) -> None:
         if (self.kind == "lora") != (self.rank is not None):
             raise ValueError(f"{self.name}: a LoRA has a rank, and nothing else has one")
-        for field in ("heldout_log_ratios", "identity", "prompt", "lightness"):
-            values = getattr(self, field)
-            if values is not None and (values.ndim != 2 or values.size == 0 or not np.isfinite(values).all()):
-                raise ValueError(f"{self.name}: {field} is not a finite, non-empty grid: shape {values.shape}")
+        if len({(one.fold, one.seed) for one in self.trainings}) != len(self.trainings) or not self.trainings:
+            raise ValueError(f"{self.name}: expected one training at least, and each fold and seed once")
+        for training in self.trainings:
+            for name in ("heldout_log_ratios", "identity", "prompt", "drift", "colour", "lightness"):
+                values = getattr(training, name)
+                if values is not None and (values.ndim != 2 or values.size == 0 or not np.isfinite(values).all()):
+                    raise ValueError(f"{self.name}: {name} is not a finite, non-empty grid: shape {values.shape}")
 
     @property
     def title(self) -> str:
@@ -59,15 +103,28 @@ class ModelEvidence:
             case "lora":
                 return f"LoRA {self.rank}"
 
-    def grid(self, axis: Axis) -> Floats | None:
-        """The values of one axis, the photos or scenes in rows; ``None`` when not measured."""
-        match axis:
-            case "heldout_loss":
-                return self.heldout_log_ratios
-            case "identity":
-                return self.identity
-            case "prompt":
-                return self.prompt
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """The folds it was trained on."""
+        return tuple(sorted({training.fold for training in self.trainings}))
+
+    def units(self, axis: Axis | Literal["lightness"]) -> dict[tuple[int, int], Floats] | None:
+        """The units of each training by fold and seed; ``None`` when one was not measured."""
+        found = {(one.fold, one.seed): one.units(axis) for one in self.trainings}
+        return (
+            None
+            if any(units is None for units in found.values())
+            else {k: v for k, v in found.items() if v is not None}
+        )
+
+    def measured(self, axis: Axis) -> bool:
+        """Whether all trainings were measured on an axis."""
+        return self.units(axis) is not None
+
+    def mean(self, axis: Axis) -> float:
+        """Mean on an axis over folds, trainings and units; not a number when not measured."""
+        units = self.units(axis)
+        return float("nan") if units is None else estimate_of(units).mean
 
 
 @dataclass(frozen=True)
@@ -83,6 +140,12 @@ class Margins:
     prompt: float = 0.005
     """Cosine."""
 
+    drift: float = 0.05
+    """Cosine."""
+
+    colour: float = 2.0
+    """L*, of which 2 is what an eye notices."""
+
     def of(self, axis: Axis) -> float:
         """The margin of one axis."""
         return float(getattr(self, axis))
@@ -92,8 +155,8 @@ class Margins:
 class Comparison:
     """One pair of models on one axis.
 
-    ``difference`` is ``a - b``: cosines for identity and prompt, where more is better; the log ratio of losses for
-    the held-out loss, where less is better.
+    ``difference`` is ``a - b``: cosines for identity and prompt, where more is better; of the rest less is better: the
+    log ratio of losses for the held-out loss, cosines for the drift of the class, L* for colour.
     """
 
     axis: Axis
@@ -118,6 +181,11 @@ class Comparison:
     def finds_worse(self, name: str) -> bool:
         """Whether ``name`` is worse, beyond chance and beyond what is too small to matter."""
         return self.distinguishable and self.better != name and not self.equivalent
+
+    def loses_by(self, margin: float) -> bool:
+        """Whether ``a`` is worse by more than the margin, the whole interval said so."""
+        worse = self.difference if self.axis in LESS_IS_BETTER else self.difference.negated()
+        return worse.low is not None and worse.low > margin
 
     def as_json(self) -> dict[str, Any]:
         """As in ``scores.json``."""
@@ -148,82 +216,169 @@ class Comparisons:
         return None
 
 
-def grid_estimate(grid: Floats, *, over: Literal["rows", "columns"], seed: int) -> Estimate:
-    """Mean of a grid with rows, or columns, as the units that are resampled.
+def estimate_of(units: Mapping[tuple[int, int], Floats]) -> Estimate:
+    """Mean over folds, with the error that other photos, trainings and seeds would make.
 
-    A held-out loss ``(P, T)`` is resampled over its rows, the photos, never over timesteps. A picture score
-    ``(S, K)`` is resampled over its columns, the seeds; the scenes are the fixed list that every model was asked
-    for, and the claim is about these scenes.
+    With two folds or more their means are the rows of a grid and the seeds its columns, see ``two_way_estimate``: each
+    fold is another training on other photos, so the luck of training is in the error. With one fold it is not: what is
+    resampled are the units within, photos or seeds of pictures.
     """
-    values = grid.mean(axis=1 if over == "rows" else 0)
-    return cluster_estimate(values, np.arange(len(values)), seed=seed)
+    rows = fold_rows(units)
+    if len(rows) == 1:
+        return mean_estimate(np.mean([one for (_, _), one in sorted(units.items())], axis=0))
+    return two_way_estimate(np.array(rows))
 
 
-def paired_estimate(a: ModelEvidence, b: ModelEvidence, axis: Axis, *, seed: int) -> Estimate:
-    """Mean of ``a - b`` over cells both share, with its standard error over photos or seeds.
+def fold_rows(units: Mapping[tuple[int, int], Floats]) -> list[Floats]:
+    """For each fold its columns, ``(C,)``: each seed of training, or each seed of training with each of pictures.
+
+    Folds may differ in their number of photos, which therefore are no columns: they are averaged.
+    """
+    folds = sorted({fold for fold, _ in units})
+    same = len({len(one) for one in units.values()}) == 1 and len(folds) > 1
+    rows = []
+    for fold in folds:
+        found = [one for (of, _), one in sorted(units.items()) if of == fold]
+        rows.append(np.concatenate(found) if same else np.array([one.mean() for one in found]))
+    return rows
+
+
+def difference_of(a: ModelEvidence, b: ModelEvidence, axis: Axis) -> dict[tuple[int, int], Floats]:
+    """``a - b``, unit by unit, of the folds and seeds that both were trained on.
 
     Raises:
-        ValueError: If either lacks the axis or the grids differ in shape.
+        ValueError: If either lacks the axis, they share no training, or their units differ in number.
     """
-    first, second = a.grid(axis), b.grid(axis)
-    if first is None or second is None or first.shape != second.shape:
-        shapes = [None if grid is None else grid.shape for grid in (first, second)]
-        raise ValueError(f"{a.name} and {b.name} share no grid of {axis}: {shapes[0]} and {shapes[1]}")
-    return grid_estimate(first - second, over="rows" if axis == "heldout_loss" else "columns", seed=seed)
+    first, second = a.units(axis), b.units(axis)
+    shared = sorted(set(first or ()) & set(second or ()))
+    if first is None or second is None or not shared:
+        raise ValueError(f"{a.name} and {b.name} share no training with {axis} measured")
+    for key in shared:
+        if first[key].shape != second[key].shape:
+            shapes = f"{first[key].shape} and {second[key].shape}"
+            raise ValueError(f"{axis} of {a.name} and {b.name} was measured on different cells: {shapes}")
+    return {key: first[key] - second[key] for key in shared}
 
 
 def compare_pair(
-    a: ModelEvidence, b: ModelEvidence, axis: Axis, margins: Margins, *, seed: int, confidence: float = 0.95
+    a: ModelEvidence, b: ModelEvidence, axis: Axis, margins: Margins, *, confidence: float = 0.95
 ) -> Comparison:
-    """Compare two models on one axis, cell by cell.
-
-    Args:
-        a: First model.
-        b: Second model, measured on the same cells.
-        axis: What to compare.
-        margins: What is too small to matter.
-        seed: Seed of the resampling.
-        confidence: Level of the interval; :func:`compare_all` raises it by the number of pairs.
+    """Compare two models on one axis, cell by cell; :func:`compare_all` corrects for the number of pairs.
 
     Raises:
-        ValueError: If either lacks the axis or the grids differ in shape.
+        ValueError: If either lacks the axis, or the cells differ.
     """
-    return _comparison(a, b, axis, margins, paired_estimate(a, b, axis, seed=seed), confidence)
+    return _comparison(a, b, axis, margins, estimate_of(difference_of(a, b, axis)), confidence)
 
 
-def compare_all(evidence: Sequence[ModelEvidence], margins: Margins, *, seed: int) -> Comparisons:
-    """Compare every pair on every axis both were measured on, with 5 % chance of any false difference per family.
+def compare_all(evidence: Sequence[ModelEvidence], margins: Margins) -> Comparisons:
+    """Compare pairs on every axis both were measured on, with 5 % chance of any false decision per question.
 
-    Families, each corrected by itself (Holm 1979): the tuned models among each other (which one?), and each of them
-    against the base (did it learn?), axis by axis.
+    Questions, each with its own family of pairs: which rank (the LoRAs among each other), which method (each against
+    the full UNet), and did it learn (every tuned model against the base; there each axis by itself). Pairs are
+    corrected by Holm's step-down (1979), all pairs of the LoRAs by Shaffer's (1986), which knows that not every set of
+    them can be equal. Of the 5 % the gates have a fifth: a rank is also called worse for one of them.
 
     Raises:
-        ValueError: If the grids of an axis differ in shape.
+        ValueError: If the cells of an axis differ.
     """
-    tuned = [model for model in evidence if model.kind != "base"]
-    against_base = [(model, base) for base in evidence if base.kind == "base" for model in tuned]
+    kinds = {kind: [model for model in evidence if model.kind == kind] for kind in get_args(Kind)}
+    tuned = [*kinds["lora"], *kinds["unet"]]
+    ranks = list(combinations(kinds["lora"], 2))
+    methods = [(unet, lora) for unet in kinds["unet"] for lora in kinds["lora"]]
+    learned = [(model, base) for base in kinds["base"] for model in tuned]
     rows: list[Comparison] = []
     for axis in AXES:
-        for family in (list(combinations(tuned, 2)), against_base):
-            pairs = [(a, b) for a, b in family if a.grid(axis) is not None and b.grid(axis) is not None]
-            estimates = [paired_estimate(a, b, axis, seed=seed) for a, b in pairs]
-            levels = holm_levels([estimate.p_value for estimate in estimates])
+        luck = training_luck(kinds["lora"], axis)
+        for family in (ranks, methods, learned):
+            pairs = [(a, b) for a, b in family if a.measured(axis) and b.measured(axis)]
+            estimates = [
+                estimate_of(difference_of(a, b, axis)) if b.kind == "base" else with_luck(a, b, axis, luck)
+                for a, b in pairs
+            ]
+            at_most = at_most_true(len(pairs), kinds["lora"] if family is ranks else ())
+            alpha = ALPHA if family is learned else ALPHA * (1 - GATES_SHARE if axis not in GATES else GATES_SHARE / 3)
+            levels = step_down_levels([estimate.p_value for estimate in estimates], at_most, alpha)
             for (a, b), estimate, level in zip(pairs, estimates, levels, strict=True):
                 rows.append(_comparison(a, b, axis, margins, estimate, 1 - level))
     return Comparisons(tuple(rows))
 
 
-def holm_levels(p_values: Sequence[float], alpha: float = 0.05) -> list[float]:
-    """Significance level at which each test is made by Holm's step-down, so that an interval can be drawn at it.
+@dataclass(frozen=True)
+class Luck:
+    """How much a difference of two LoRAs on one fold varies by photos, training and seeds together."""
 
-    The smallest p is tested at ``alpha / m``, the next at ``alpha / (m - 1)`` and so on; from the first that fails
-    on, the level stays. An interval at ``1 - level`` excludes 0 exactly when Holm rejects.
+    variance: float
+    degrees: int
+
+
+def training_luck(loras: Sequence[ModelEvidence], axis: Axis) -> Luck | None:
+    """The luck of training, learned from all ranks together; nothing unless two ranks share two folds.
+
+    Three folds say little of one pair, and more together: of M models on F folds the mean variance of the pairs has
+    ``(M - 1)(F - 1)`` degrees of freedom, those of the residuals of a two-way table of models and folds. It takes the
+    luck of training to be alike for all ranks.
+    """
+    measured = [model for model in loras if model.measured(axis)]
+    folds = {model.folds for model in measured}
+    if len(measured) < 2 or len(folds) > 1 or len(measured[0].folds) < 2:
+        return None
+    (shared,) = folds
+    found = [estimate_of(difference_of(a, b, axis)) for a, b in combinations(measured, 2)]
+    variance = float(np.mean([one.standard_error**2 for one in found]))
+    return Luck(variance * len(shared), (len(measured) - 1) * (len(shared) - 1))
+
+
+def with_luck(a: ModelEvidence, b: ModelEvidence, axis: Axis, luck: Luck | None) -> Estimate:
+    """The difference of two tuned models with the luck of training in its error.
+
+    A full UNet that was trained on one fold has no luck to be seen; that of the LoRAs is taken for it.
+    """
+    difference = difference_of(a, b, axis)
+    own, folds = estimate_of(difference), len({fold for fold, _ in difference})
+    if luck is None or (folds > 1 and "unet" in (a.kind, b.kind)):
+        return own
+    error = math.sqrt(luck.variance / folds)
+    return Estimate(own.mean, error if folds > 1 else max(error, own.standard_error), luck.degrees)
+
+
+def at_most_true(pairs: int, all_of: Sequence[ModelEvidence] = ()) -> list[int]:
+    """How many of the pairs can still be without a difference once 0, 1, 2 … of them were shown to have one.
+
+    Shaffer 1986, doi:10.1080/01621459.1986.10478341, Table 1, where these are all pairs of some models: if one of three
+    differs from another, only one pair can be equal. Otherwise as many as are left.
+    """
+    if len(all_of) * (len(all_of) - 1) // 2 != pairs:
+        return list(range(pairs, 0, -1))
+    possible = _equal_pairs(len(all_of))
+    return [max(count for count in possible if count <= pairs - shown) or 1 for shown in range(pairs)]
+
+
+@lru_cache(maxsize=64)
+def _equal_pairs(models: int) -> frozenset[int]:
+    """Numbers of pairs of so many models that can be equal: those of every way to part them into equal groups."""
+    if models < 2:
+        return frozenset({0})
+    sizes = range(1, models + 1)
+    return frozenset(size * (size - 1) // 2 + rest for size in sizes for rest in _equal_pairs(models - size))
+
+
+def step_down_levels(p_values: Sequence[float], at_most: Sequence[int], alpha: float) -> list[float]:
+    """Significance level at which each test is made by step-down, so that an interval can be drawn at it.
+
+    The smallest p is tested at ``alpha`` over how many can be true, and so on; from the first that fails on, the level
+    stays. An interval at ``1 - level`` excludes 0 exactly when the test rejects.
+
+    Args:
+        p_values: Of each test.
+        at_most: How many can be true once 0, 1, 2 … were rejected; Holm's are ``m, m - 1 … 1``.
+        alpha: Chance of any false rejection.
     """
     levels = [alpha] * len(p_values)
     level, rejecting = alpha, True
     for step, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         if rejecting:
-            level = alpha / (len(p_values) - step)
+            level = alpha / at_most[step]
             rejecting = p_values[index] < level
         levels[index] = level
     return levels
@@ -233,7 +388,7 @@ def _comparison(
     a: ModelEvidence, b: ModelEvidence, axis: Axis, margins: Margins, estimate: Estimate, confidence: float
 ) -> Comparison:
     difference = estimate.interval(confidence)
-    first_is_better = (difference.mean < 0) == (axis == "heldout_loss")
+    first_is_better = (difference.mean < 0) == (axis in LESS_IS_BETTER)
     return Comparison(
         axis=axis,
         a=a.name,

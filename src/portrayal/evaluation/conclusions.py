@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from portrayal.evaluation.comparisons import Axis, Comparison, Comparisons, Margins, ModelEvidence, grid_estimate
-from portrayal.evaluation.intervals import Floats, Interval, bootstrap_mean, cluster_estimate
+from portrayal.evaluation.comparisons import GATES, Axis, Comparison, Comparisons, Margins, ModelEvidence, estimate_of
+from portrayal.evaluation.curves import Curve
+from portrayal.evaluation.intervals import Floats, Interval, mean_estimate
 from portrayal.evaluation.metrics import heldout_gain, normalised
-from portrayal.evaluation.selection import Choice, loses_prompt
+from portrayal.evaluation.phrases import capital, counted, level, listed, number, scaled, shown
+from portrayal.evaluation.selection import Choice, gates_lost
+from portrayal.evaluation.sweep import ControlEvidence, control_findings
 
 NOTICEABLE_LIGHTNESS = 2.0
 """Difference of mean L* from which pictures are called brighter or darker."""
@@ -31,23 +34,6 @@ class Levels:
 
 
 @dataclass(frozen=True, eq=False)
-class ControlEvidence:
-    """Pictures of one model under a ControlNet, one per seed; the arrays "without" are the same seeds without it."""
-
-    name: str
-    agreement: Floats | None
-    """How well they keep to the control image, 0 to 1, shape ``(K,)``."""
-
-    agreement_without: Floats | None = None
-    identity: Floats | None = None
-    identity_without: Floats | None = None
-    kind: str = "canny"
-    measure: str = "edge_f1"
-    finding: str = "the edges of {model}'s pictures agree with the control image at F1"
-    """What is said before the agreement."""
-
-
-@dataclass(frozen=True, eq=False)
 class Setting:
     """All that the sentences are made from."""
 
@@ -55,8 +41,7 @@ class Setting:
     comparisons: Comparisons
     margins: Margins
     levels: Levels
-    seed: int
-    training_runs: int
+    curves: Mapping[str, Curve]
 
 
 def sentence_of(setting: Setting) -> str:
@@ -76,7 +61,7 @@ def sentence_of(setting: Setting) -> str:
 
 
 def conclusions_of(setting: Setting, control: Sequence[ControlEvidence]) -> tuple[str, ...]:
-    """Four to eight findings: identity, ranks, full UNet, prompt, brightness, control, held-out loss."""
+    """What was found: identity, ranks, full UNet, prompt, class, brightness, control, held-out loss, its course."""
     choice = setting.choice
     model = choice.recommended
     if model is None:
@@ -86,11 +71,10 @@ def conclusions_of(setting: Setting, control: Sequence[ControlEvidence]) -> tupl
         findings.append(_ranks(setting))
     if choice.unet is not None and choice.best_lora is not None:
         findings.append(_sides(setting, choice.unet, choice.best_lora))
-    findings += [_prompt(setting, model), _brightness(setting)]
-    for kind in dict.fromkeys(found.kind for found in control):
-        of_kind = [found for found in control if found.kind == kind]
-        findings += _control(setting, next((c for c in of_kind if c.name == model.name), of_kind[0]))
-    findings.append(_loss(setting, model))
+    findings += [_prompt(setting, model), *_drift(setting, model), _brightness(setting)]
+    titles = {one.name: one.title for one in (*choice.loras, choice.unet, choice.base) if one is not None}
+    findings += control_findings(control, titles, model.name)
+    findings += [_loss(model), *_course(setting, model)]
     return tuple(findings)
 
 
@@ -99,12 +83,12 @@ def _rank_verdict(setting: Setting) -> str:
     best = choice.tied[0].title
     what = _axis_words(choice.axis)
     if len(choice.tied) == 1:
-        less = " or follows the prompt less" if choice.set_aside else ""
+        less = f" or {_gates_words(choice.gates_failed)}" if choice.set_aside else ""
         return f"{best} is the LoRA to use: every other rank is distinguishably worse in {what}{less}."
     same = "cannot be told apart"
     if any(found.distinguishable for found in _against_leader(setting, choice.tied)):
         same = "differ by nothing that can be told apart or that matters"
-    which = f"{_listed(m.title for m in choice.tied)} {same} in {what} {_basis(choice, choice.axis)}"
+    which = f"{listed(m.title for m in choice.tied)} {same} in {what} {_basis(choice, choice.axis)}"
     return f"{which}: take the smallest, {best}."
 
 
@@ -122,41 +106,42 @@ def _side_verdict(setting: Setting) -> str:
     lora, unet = choice.best_lora, choice.unet
     if lora is None or unet is None:
         alone = (
-            f"{_capital(choice.recommended.title)} is the only method that was trained." if choice.recommended else ""
+            f"{capital(choice.recommended.title)} is the only method that was trained." if choice.recommended else ""
         )
         return alone if len(choice.loras) < 2 else "No full UNet was measured beside the LoRAs."
     if choice.trade_off:
         found = setting.comparisons.find(choice.axis, unet, lora)
         ahead, other = (unet, lora) if found and found.better == unet.name else (lora, unet)
-        gain = f"{_capital(ahead.title)} is ahead of {other.title} in {_axis_words(choice.axis)}"
-        return f"{gain} but follows the prompt less, a trade-off that your eye has to settle."
+        gain = f"{capital(ahead.title)} is ahead of {other.title} in {_axis_words(choice.axis)}"
+        lost = gates_lost(setting.comparisons, ahead, other, setting.margins)
+        return f"{gain} but {_lost_words(lost)}, a trade-off that your eye has to settle."
     if choice.preferred is None:
         found = setting.comparisons.find(choice.axis, unet, lora)
         same = "differ too little to matter" if found and found.distinguishable else "cannot be told apart"
         return f"Full UNet and {lora.title} {same}: use {lora.title}, the smaller file."
     other = unet if choice.preferred is lora else lora
-    return f"{_capital(choice.preferred.title)} is distinguishably better than {other.title}: use it."
+    return f"{capital(choice.preferred.title)} is distinguishably better than {other.title}: use it."
 
 
 def _identity(setting: Setting, model: ModelEvidence) -> str:
-    if model.identity is None:
+    score = mean_on(model, "identity")
+    if score is None:
         return "Identity was not measured, so nothing can be said about how much the pictures look like the person."
-    score = grid_estimate(model.identity, over="columns", seed=setting.seed).interval()
-    words = f"{_capital(model.title)} {_place(score, setting.levels)}"
+    words = f"{capital(model.title)} {_place(score, setting.levels)}"
     found = setting.comparisons.find("identity", model, setting.choice.base)
     if found is None:
         return f"{words}."
     if not found.distinguishable:
         undecided = _too_close([found], setting.choice, "identity")
-        return f"{words}; the difference to the untouched base, {_shown(found.difference, 3)}, is {undecided}."
+        return f"{words}; the difference to the untouched base, {shown(found.difference, 3)}, is {undecided}."
     side = "more" if found.difference.mean > 0 else "less"
-    size = _shown(found.difference, 3)
+    size = shown(found.difference, 3)
     return f"{words}. Its pictures look {side} like the person than the untouched base's, by {size}."
 
 
 def _place(score: Interval, levels: Levels) -> str:
     """Where an identity lies between a stranger and the real person."""
-    value = f"identity {_level(score)}"
+    value = f"identity {level(score)}"
     if levels.identity_real is None or levels.identity_stranger is None:
         return f"has an {value}"
     real, stranger = levels.identity_real.mean, levels.identity_stranger.mean
@@ -173,22 +158,23 @@ def _place(score: Interval, levels: Levels) -> str:
 
 def _ranks(setting: Setting) -> str:
     choice = setting.choice
-    readings = _listed(f"{model.title} {_reading(model, choice.axis)}" for model in choice.loras)
-    parts = [f"{_capital(_axis_words(choice.axis))} by rank: {readings}."]
+    readings = listed(f"{model.title} {_reading(model, choice.axis)}" for model in choice.loras)
+    parts = [f"{capital(_axis_words(choice.axis))} by rank: {readings}."]
     eligible = [model for model in choice.loras if model not in choice.set_aside]
     titles = {model.name: model.title for model in eligible}
     against = _against_leader(setting, eligible)
     behind = [found for found in against if found.finds_worse(found.a)]
     if choice.leader and behind:
-        each = _listed(f"{titles[found.a]} by {_difference(found)}" for found in behind)
+        each = listed(f"{titles[found.a]} by {_difference(found)}" for found in behind)
         parts.append(f"Behind {choice.leader.title}, beyond chance: {each}.")
     if len(choice.tied) > 1:
         rest = [found for found in against if found not in behind]
         equal = all(found.equivalent for found in rest)
         how = f"equal to within {_margin(setting, choice.axis)}" if equal else _too_close(rest, choice, choice.axis)
-        parts.append(f"{_listed(model.title for model in choice.tied)} are {how}.")
+        parts.append(f"{listed(model.title for model in choice.tied)} are {how}.")
     if choice.set_aside:
-        parts.append(f"Set aside for following the prompt less: {_listed(m.title for m in choice.set_aside)}.")
+        out = (f"{model.title}, which {_lost_words(choice.gates_failed[model.name])}" for model in choice.set_aside)
+        parts.append(f"Set aside: {listed(out)}.")
     return " ".join(parts)
 
 
@@ -206,20 +192,22 @@ def _sides(setting: Setting, unet: ModelEvidence, lora: ModelEvidence) -> str:
         side = "ahead of" if found.better == unet.name else "behind"
         words = f"Full UNet is {side} {lora.title}, beyond chance: {difference}"
     for loser, other in ((unet, lora), (lora, unet)):
-        if loses_prompt(setting.comparisons, loser, other, setting.margins):
-            words += f"; {loser.title} follows the prompt less"
+        if lost := gates_lost(setting.comparisons, loser, other, setting.margins):
+            words += f"; {loser.title} {_lost_words(lost)}"
+    if len(set(unet.folds) & set(lora.folds)) == 1 and len(lora.folds) > 1:
+        words += "; the full UNet was trained on one fold, and the luck of training is taken from the LoRAs"
     return f"{words}."
 
 
 def _prompt(setting: Setting, model: ModelEvidence) -> str:
-    if model.prompt is None:
+    if not model.measured("prompt"):
         return "Prompt fidelity was not measured, so whether the prompt was kept is open."
-    score = f"fidelity {model.prompt.mean():.3f}"
+    score = f"fidelity {model.mean('prompt'):.3f}"
     found = setting.comparisons.find("prompt", model, setting.choice.base)
-    title = _capital(model.title)
+    title = capital(model.title)
     if found is None:
         return f"{title} follows its prompts with a {score}; there is no base to compare with."
-    difference = f"{score}, a difference of {_shown(found.difference, 3)} to the untouched base"
+    difference = f"{score}, a difference of {shown(found.difference, 3)} to the untouched base"
     if found.equivalent:
         margin = f"to within {setting.margins.prompt:g}"
         return f"{title} keeps to the prompt as the untouched base does, {margin}: {difference}."
@@ -232,28 +220,42 @@ def _prompt(setting: Setting, model: ModelEvidence) -> str:
 
 def _brightness(setting: Setting) -> str:
     choice = setting.choice
-    shown = [model for model in (choice.unet, choice.best_lora) if model is not None and model.lightness is not None]
+    shown = [model for model in (choice.unet, choice.best_lora) if model is not None and model.units("lightness")]
     told = [part for model in shown if (part := _brightness_of(setting, model))]
     return f"Brightness: {'; '.join(told)}." if told else "Brightness was not compared."
 
 
 def _brightness_of(setting: Setting, model: ModelEvidence) -> str:
-    parts, grid, base = [], model.lightness, setting.choice.base
-    if grid is None:
+    parts, units, base = [], model.units("lightness"), setting.choice.base
+    if units is None:
         return ""
-    photos = setting.levels.photo_lightness
+    photos, theirs = setting.levels.photo_lightness, base.units("lightness") if base else None
     if photos is not None:
-        own = grid_estimate(grid, over="columns", seed=setting.seed)
-        theirs = cluster_estimate(photos, np.arange(len(photos)), seed=setting.seed)
-        parts.append(_lighter(own.minus(theirs).interval(), "the photos"))
-    if base is not None and base.lightness is not None and base.lightness.shape == grid.shape:
-        paired = grid_estimate(grid - base.lightness, over="columns", seed=setting.seed)
+        parts.append(_lighter(estimate_of(units).minus(mean_estimate(photos)).interval(), "the photos"))
+    if theirs is not None and set(units) <= set(theirs):
+        paired = estimate_of({key: values - theirs[key] for key, values in units.items()})
         parts.append(_lighter(paired.interval(), "the base's"))
     return f"{model.title}'s pictures are {', and '.join(parts)}" if parts else ""
 
 
+def _drift(setting: Setting, model: ModelEvidence) -> list[str]:
+    """Whether other people of the class have come to look like the person."""
+    found = setting.comparisons.find("drift", model, setting.choice.base)
+    if found is None:
+        return []
+    difference = f"by {shown(found.difference, 3)} in cosine"
+    if found.equivalent:
+        margin = f"to within {setting.margins.drift:g}"
+        return [f"Other people stay other people: pictures of the class look as the base's do, {margin}."]
+    if found.finds_worse(model.name):
+        return [f"Pictures of the class have come to look like the person, {difference}: {model.title} took it over."]
+    if found.distinguishable:
+        return [f"Pictures of the class look less like the person than the base's, {difference}."]
+    return [f"Whether pictures of the class have come to look like the person is too close to call: {difference}."]
+
+
 def _lighter(difference: Interval, than: str) -> str:
-    size = _shown(difference, 1)
+    size = shown(difference, 1)
     if difference.excludes_zero and abs(difference.mean) >= NOTICEABLE_LIGHTNESS:
         return f"{'brighter' if difference.mean > 0 else 'darker'} than {than} by L* {size}"
     if difference.within(NOTICEABLE_LIGHTNESS) or difference.excludes_zero:
@@ -261,33 +263,42 @@ def _lighter(difference: Interval, than: str) -> str:
     return f"too close to call against {than}, L* {size}"
 
 
-def _control(setting: Setting, control: ControlEvidence) -> list[str]:
-    if control.agreement is None:
-        return []
-    known = [m for m in (*setting.choice.loras, setting.choice.unet, setting.choice.base) if m is not None]
-    title = next((model.title for model in known if model.name == control.name), control.name)
-    agreement = bootstrap_mean(control.agreement, seed=setting.seed)
-    words = f"With ControlNet, {control.finding.format(model=title)} {_level(agreement)}"
-    if control.agreement_without is not None:
-        gain = bootstrap_mean(control.agreement - control.agreement_without, seed=setting.seed)
-        words += f", {_shown(gain, 2)} to the same seeds without it{_unsure(gain)}"
-    if control.identity is not None and control.identity_without is not None:
-        change = bootstrap_mean(control.identity - control.identity_without, seed=setting.seed)
-        words += f"; identity changes by {_shown(change, 3)}{_unsure(change)}"
-    return [f"{words}."]
-
-
-def _loss(setting: Setting, model: ModelEvidence) -> str:
-    photos = _counted(len(model.heldout_log_ratios), "held-out photo")
-    gain = heldout_gain(model.heldout_log_ratios, seed=setting.seed)
-    percent = _scaled(gain, 100)
+def _loss(model: ModelEvidence) -> str:
+    ratio = mean_on(model, "heldout_loss")
+    assert ratio is not None
+    gain = heldout_gain(ratio)
+    percent = scaled(gain, 100)
     moved = "fell" if gain.mean >= 0 else "rose"
     size = percent if gain.mean >= 0 else percent.negated()
     doubt = "" if gain.excludes_zero else ", which is too close to call"
-    words = f"On {photos}, the loss of {model.title} {moved} against the base's by {_level(size, 2, ' %')}{doubt}."
-    runs = setting.training_runs
-    again = "One training run of each method is behind all this: another training seed could move it."
-    return f"{words} {again if runs == 1 else f'{runs} training runs of each method are behind all this.'}"
+    photos = counted(_num_photos(model), "held-out photo")
+    return f"On {photos}, the loss of {model.title} {moved} against the base's by {level(size, 2, ' %')}{doubt}."
+
+
+def _course(setting: Setting, model: ModelEvidence) -> list[str]:
+    """The best step, learning by heart, and how much luck is in all this."""
+    findings = []
+    curve = setting.curves.get(model.name)
+    if curve is not None:
+        by = (
+            "its pictures were as alike as at any later step" if any(curve.identity) else "its held-out loss was lowest"
+        )
+        words = f"{capital(model.title)} is judged and used at step {curve.best_step} of {curve.steps[-1]}: there {by}."
+        if curve.overfitting_from is not None:
+            words += (
+                f" Its held-out loss was lowest at step {curve.lowest_loss_step}; from step {curve.overfitting_from} on"
+                " it surely rises, which is how learning the photos by heart begins."
+            )
+        findings.append(words)
+    if len(model.folds) > 1:
+        runs = len(model.trainings)
+        findings.append(
+            f"Behind this are {runs} trainings of {model.title}, each judged on photos it never saw: the luck of"
+            " training is in the intervals."
+        )
+    else:
+        findings.append("One fold is behind all this: another training on other photos could move it.")
+    return findings
 
 
 def _against_leader(setting: Setting, models: Iterable[ModelEvidence]) -> list[Comparison]:
@@ -303,84 +314,72 @@ def _too_close(found: Sequence[Comparison], choice: Choice, axis: Axis) -> str:
 
 
 def _basis(choice: Choice, axis: Axis) -> str:
-    """``with 4 held-out photos and 5 seeds``: what the axis rests on."""
+    """``with 18 held-out photos in 3 folds and 5 seeds``: what the axis rests on."""
     model = choice.recommended or choice.base
-    grid = None if model is None or axis == "heldout_loss" else model.grid(axis)
-    photos = "" if model is None else _counted(len(model.heldout_log_ratios), "held-out photo")
-    seeds = "" if grid is None else _counted(grid.shape[1], "seed")
-    units = {"heldout_loss": [photos], "identity": [photos, seeds], "prompt": [seeds]}[axis]
-    return f"with {_listed(unit for unit in units if unit)}"
+    if model is None:
+        return "with nothing"
+    units = model.trainings[0].units(axis)
+    folds = f" in {len(model.folds)} folds" if len(model.folds) > 1 else ""
+    photos = f"{counted(_num_photos(model), 'held-out photo')}{folds}"
+    seeds = "" if units is None or axis == "heldout_loss" else counted(len(units), "seed")
+    shown = [seeds] if axis == "prompt" and not folds else [photos, seeds]
+    return f"with {listed(one for one in shown if one)}"
+
+
+def _num_photos(model: ModelEvidence) -> int:
+    """Held-out photos of all folds."""
+    return sum({one.fold: len(one.heldout_log_ratios) for one in model.trainings}.values())
 
 
 def _reading(model: ModelEvidence, axis: Axis) -> str:
-    grid = model.grid(axis)
-    if grid is None:
+    if not model.measured(axis):
         return "unknown"
     if axis == "heldout_loss":
-        return f"{_number(100 * float(np.expm1(grid.mean())), 2, sign=True)} %"
-    return f"{grid.mean():.2f}"
+        return f"{number(100 * float(np.expm1(model.mean(axis))), 2, sign=True)} %"
+    return f"{model.mean(axis):.2f}"
+
+
+def mean_on(model: ModelEvidence, axis: Axis) -> Interval | None:
+    """Mean of a model on an axis with its interval; nothing where it was not measured."""
+    units = model.units(axis)
+    return None if units is None else estimate_of(units).interval()
+
+
+def _gates_words(failed: Mapping[str, tuple[Axis, ...]]) -> str:
+    return _lost_words(tuple(gate for gate in GATES if any(gate in lost for lost in failed.values())))
+
+
+def _lost_words(gates: Sequence[Axis]) -> str:
+    """What a model that fails gates does."""
+    words: dict[Axis, str] = {
+        "prompt": "follows the prompt less",
+        "drift": "lets the class turn into the person",
+        "colour": "leaves the light of photos and base",
+    }
+    return listed(words[gate] for gate in gates)
 
 
 def _axis_words(axis: Axis) -> str:
-    return {"identity": "identity", "heldout_loss": "held-out loss", "prompt": "prompt fidelity"}[axis]
+    words: dict[Axis, str] = {
+        "identity": "identity",
+        "heldout_loss": "held-out loss",
+        "prompt": "prompt fidelity",
+        "drift": "drift of the class",
+        "colour": "colour",
+    }
+    return words[axis]
 
 
 def _difference(found: Comparison) -> str:
     """A difference of cosines, or of losses in percent."""
     if found.axis != "heldout_loss":
-        return _shown(found.difference, 3)
+        return shown(found.difference, 3)
     ratio = found.difference
     low = None if ratio.low is None else float(np.expm1(ratio.low))
     high = None if ratio.high is None else float(np.expm1(ratio.high))
-    return _shown(_scaled(Interval(float(np.expm1(ratio.mean)), low, high), 100), 2, " %")
-
-
-def _scaled(value: Interval, by: float) -> Interval:
-    low = None if value.low is None else by * value.low
-    return Interval(by * value.mean, low, None if value.high is None else by * value.high)
+    return shown(scaled(Interval(float(np.expm1(ratio.mean)), low, high), 100), 2, " %")
 
 
 def _margin(setting: Setting, axis: Axis) -> str:
     margin = setting.margins.of(axis)
     return f"{100 * margin:g} %" if axis == "heldout_loss" else f"{margin:g}"
-
-
-def _unsure(difference: Interval) -> str:
-    return "" if difference.excludes_zero else " (too close to call)"
-
-
-def _shown(difference: Interval, digits: int, unit: str = "") -> str:
-    """``+0.041 (+0.012 to +0.070)``."""
-    mean = f"{_number(difference.mean, digits, sign=True)}{unit}"
-    if difference.low is None or difference.high is None:
-        return f"{mean} (no interval)"
-    low, high = (_number(end, digits, sign=True) for end in (difference.low, difference.high))
-    return f"{mean} ({low} to {high}{unit})"
-
-
-def _level(value: Interval, digits: int = 2, unit: str = "") -> str:
-    """``0.71 (95 % interval 0.68 to 0.74)``."""
-    mean = f"{_number(value.mean, digits)}{unit}"
-    if value.low is None or value.high is None:
-        return f"{mean} (no interval)"
-    return f"{mean} (95 % interval {_number(value.low, digits)} to {_number(value.high, digits)}{unit})"
-
-
-def _number(value: float, digits: int, *, sign: bool = False) -> str:
-    rounded = round(value, digits) + 0.0  # turns -0.0 into 0.0
-    shown = f"{rounded:+.{digits}f}" if sign and rounded else f"{rounded:.{digits}f}"
-    return shown.replace("-", "−")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _listed(words: Iterable[str]) -> str:
-    """``a, b and c``."""
-    *most, last = list(words)
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]

@@ -5,7 +5,7 @@ Shapes: P photos, T timestep strata, N noise draws, C latent channels, H and W l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +38,9 @@ class HeldoutGrid:
     seed: int
     batch_size: int = 16
 
-    def timesteps(self, photos: int, num_train_timesteps: int) -> NDArray[np.int64]:
+    def timesteps(self, places: Sequence[int], num_train_timesteps: int) -> NDArray[np.int64]:
         """One timestep in each stratum, shape `(P, T, N)`; offsets follow a low-discrepancy sequence over readings."""
-        reading = np.arange(photos * self.num_noises).reshape(photos, 1, self.num_noises)
+        reading = np.asarray(places)[:, None, None] * self.num_noises + np.arange(self.num_noises)
         start = torch.rand((), generator=generator_for(self.seed, "heldout.timesteps")).item()
         offset = (start + reading * GOLDEN_RATIO) % 1.0
         stratum = np.arange(self.num_timesteps).reshape(1, -1, 1)
@@ -56,7 +56,7 @@ class HeldoutGrid:
 
 @torch.no_grad()
 def heldout_losses(
-    base: BaseModel, data: EncodedDataset, grid: HeldoutGrid, progress: Callable[[int, int], None] | None = None
+    base: BaseModel, data: EncodedDataset, grid: HeldoutGrid, places: Sequence[int] | None = None
 ) -> NDArray[np.float64]:
     """Unweighted denoising loss of whatever is in place on the base, shape `(P, T, N)`.
 
@@ -66,11 +66,13 @@ def heldout_losses(
         base: The base, tuned or not.
         data: The held-out photos.
         grid: Where to read.
-        progress: Called with (readings done, readings in all).
+        places: Number of each photo, from which its timesteps and noise follow: a photo of any subset keeps its own.
+            Nothing counts them from 0.
     """
-    steps = grid.timesteps(len(data), base.noise_scheduler.config.num_train_timesteps)
+    places = range(len(data)) if places is None else places
+    steps = grid.timesteps(places, base.noise_scheduler.config.num_train_timesteps)
     latents = data.mean * base.vae.config.scaling_factor
-    noise = torch.stack([grid.noise(photo, tuple(latents.shape[1:])) for photo in range(len(data))])
+    noise = torch.stack([grid.noise(place, tuple(latents.shape[1:])) for place in places])
     embeds = base.text_encoder(data.input_ids.to(base.device))[0]
     cells = [(p, t, n) for p in range(len(data)) for t in range(grid.num_timesteps) for n in range(grid.num_noises)]
     losses = np.zeros(steps.shape)
@@ -90,6 +92,4 @@ def heldout_losses(
         loss = diffusion_loss(in_own_format, base.noise_scheduler, clean, prompts, drawn, snr_gamma=None)
         for cell, value in zip(chunk, loss.tolist(), strict=True):
             losses[cell] = value
-        if progress is not None:
-            progress(start + len(chunk), len(cells))
     return losses

@@ -88,6 +88,40 @@ class Estimate:
         return Estimate(mean, math.sqrt(ours + theirs), max(1, degrees))
 
 
+def mean_estimate(values: ArrayLike) -> Estimate:
+    """Mean of independent values, shape ``(N,)``: what :func:`cluster_estimate` tends to, without drawing.
+
+    Raises:
+        ValueError: If nothing is given or a value is not finite.
+    """
+    array = _finite(values, 1)
+    count = len(array)
+    if count < 2:
+        return Estimate(float(array.mean()), 0.0, 0)
+    error = _unless_constant(float(array.std(ddof=1)), array) / math.sqrt(count)
+    return Estimate(float(array.mean()), error, count - 1)
+
+
+def two_way_estimate(grid: ArrayLike) -> Estimate:
+    """Mean of a grid ``(F, C)``, rows and columns both drawn at random: folds of photos, and seeds.
+
+    The variance of cluster resampling by rows and by columns, less what both count (Cameron, Gelbach & Miller 2011,
+    doi:10.1198/jbes.2010.07136, Eq. 2.13), in closed form: resampling a mean needs no drawing. What columns add is
+    never taken to be less than nothing. Degrees of freedom: those of the rows.
+
+    Raises:
+        ValueError: If the grid is empty, not two-dimensional, or not finite.
+    """
+    array = _finite(grid, 2)
+    rows, columns = array.shape
+    of_rows = mean_estimate(array.mean(axis=1))
+    if rows < 2 or columns < 2:
+        return of_rows
+    of_columns, of_cells = mean_estimate(array.mean(axis=0)), mean_estimate(array.ravel())
+    more = max(0.0, of_columns.standard_error**2 - of_cells.standard_error**2)
+    return Estimate(of_rows.mean, math.sqrt(of_rows.standard_error**2 + more), rows - 1)
+
+
 def cluster_estimate(values: ArrayLike, clusters: ArrayLike, *, seed: int, resamples: int = 2000) -> Estimate:
     """Mean of all values, with the standard error of resampling whole clusters.
 

@@ -29,7 +29,9 @@ __all__ = [
     "bootstrap_mean",
     "clustered_bootstrap",
     "colour_statistics",
+    "copying",
     "cosine_matrix",
+    "diversity",
     "edge_f1",
     "heldout_gain",
     "log_ratio",
@@ -178,6 +180,55 @@ def pck(found: NDArray[Any], wanted: NDArray[Any], fraction: float = 0.1, seen: 
     return float(((distance <= reach) & (result[asked, 2] >= seen)).mean())
 
 
+def diversity(embeddings: ArrayLike) -> float | None:
+    """How different the pictures of one prompt are: 1 less their mean cosine to one another, 0 when all are alike.
+
+    The DIV metric of Ruiz et al. 2023, arXiv:2208.12242, Sec. 4.4, on embeddings in place of LPIPS.
+
+    Args:
+        embeddings: Of the pictures of one prompt at different seeds, shape ``(K, D)``.
+
+    Returns:
+        A number in [0, 2]; nothing for a single picture.
+
+    Raises:
+        ValueError: As :func:`cosine_matrix`.
+    """
+    cosines = cosine_matrix(embeddings, embeddings)
+    count = len(cosines)
+    return None if count < 2 else float(1 - (cosines.sum() - np.trace(cosines)) / (count * (count - 1)))
+
+
+def copying(generated: ArrayLike, training: ArrayLike, heldout: ArrayLike) -> Floats:
+    """How much nearer each picture is to the nearest photo that was trained on than to the nearest that was not.
+
+    A person looks alike in both; what a model copies is in the training photos alone. The nearest of many photos is
+    nearer than that of few, so of the larger side the expected nearest of as many photos as the smaller side has is
+    taken, over all such choices.
+
+    Args:
+        generated: Embeddings of pictures, shape ``(G, D)``, from an encoder of the whole picture.
+        training: Of the training photos, shape ``(N, D)``.
+        heldout: Of photos of the same person that were held out, shape ``(R, D)``.
+
+    Returns:
+        Differences of cosines, in [-2, 2], shape ``(G,)``; about 0 when nothing was copied.
+
+    Raises:
+        ValueError: As :func:`cosine_matrix`.
+    """
+    trained, unseen = cosine_matrix(generated, training), cosine_matrix(generated, heldout)
+    size = min(trained.shape[1], unseen.shape[1])
+    return _expected_largest(trained, size) - _expected_largest(unseen, size)
+
+
+def _expected_largest(values: Floats, size: int) -> Floats:
+    """Mean, over all choices of ``size`` of the ``n`` values in each row, of the largest chosen."""
+    count = values.shape[1]
+    shares = np.array([math.comb(count - 1 - place, size - 1) for place in range(count)]) / math.comb(count, size)
+    return np.asarray(-np.sort(-values, axis=1) @ shares, dtype=np.float64)
+
+
 def log_ratio(model_losses: ArrayLike, base_losses: ArrayLike) -> Floats:
     """Log of model loss over base loss, for each photo and timestep stratum, the noise averaged first.
 
@@ -202,30 +253,19 @@ def log_ratio(model_losses: ArrayLike, base_losses: ArrayLike) -> Floats:
     return np.asarray(np.log(model.mean(axis=2) / base.mean(axis=2)), dtype=np.float64)
 
 
-def heldout_gain(log_ratios: ArrayLike, *, seed: int, resamples: int = 2000, confidence: float = 0.95) -> Interval:
-    """Fraction by which the loss on held-out photos fell below the base's: ``1 - exp(mean log ratio)``.
-
-    Every timestep stratum weighs the same, so that the large losses of small timesteps do not speak for all.
+def heldout_gain(log_ratio: Interval) -> Interval:
+    """Fraction by which the loss on held-out photos fell below the base's: ``1 - exp(log ratio)``.
 
     Args:
-        log_ratios: From :func:`log_ratio`, shape ``(P, T)``; photos are the units resampled.
-        seed: Seed of the resampling.
-        resamples: Bootstrap resamples.
-        confidence: Level of the interval, between 0 and 1.
+        log_ratio: Mean of :func:`log_ratio` over photos and timestep strata. Every stratum weighs the same, so that the
+            large losses of small timesteps do not speak for all.
 
     Returns:
         The gain, without unit, below 1; 0.02 means 2 % less loss, negative means worse than the base.
-
-    Raises:
-        ValueError: If the array is empty, not two-dimensional, or not finite.
     """
-    ratios = np.asarray(log_ratios, dtype=np.float64)
-    if ratios.ndim != 2 or ratios.size == 0:
-        raise ValueError(f"expected log ratios (P, T), got shape {ratios.shape}")
-    interval = bootstrap_mean(ratios.mean(axis=1), seed=seed, resamples=resamples, confidence=confidence)
-    low = None if interval.high is None else -math.expm1(interval.high)
-    high = None if interval.low is None else -math.expm1(interval.low)
-    return Interval(-math.expm1(interval.mean), low, high)
+    low = None if log_ratio.high is None else -math.expm1(log_ratio.high)
+    high = None if log_ratio.low is None else -math.expm1(log_ratio.low)
+    return Interval(-math.expm1(log_ratio.mean), low, high)
 
 
 def _unit_rows(embeddings: ArrayLike) -> Floats:

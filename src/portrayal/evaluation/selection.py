@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from portrayal.evaluation.comparisons import Axis, Comparisons, Margins, ModelEvidence
+from portrayal.evaluation.comparisons import GATES, LESS_IS_BETTER, Axis, Comparisons, Margins, ModelEvidence
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,10 @@ class Choice:
     """By rank, smallest first."""
 
     set_aside: tuple[ModelEvidence, ...]
-    """LoRAs that follow the prompt less than the most obedient one, beyond chance and by more than the margin."""
+    """LoRAs that do not pass a gate: see ``gates_failed``."""
+
+    gates_failed: Mapping[str, tuple[Axis, ...]]
+    """By name, the gates at which a LoRA is worse than the best rank, surely and by more than the margin."""
 
     leader: ModelEvidence | None
     """The LoRA with the best mean among those not set aside."""
@@ -33,7 +36,7 @@ class Choice:
     """Of full UNet and best LoRA the better, or the only one; ``None`` when neither is."""
 
     trade_off: bool
-    """Whether the one is better on the axis and the other follows the prompt better."""
+    """Whether the one is better on the axis and the other passes a gate that it does not."""
 
     beats_base: bool
     """Whether :attr:`recommended` is distinguishably better than the base; true without a base to compare with."""
@@ -60,10 +63,13 @@ def choose(evidence: Sequence[ModelEvidence], comparisons: Comparisons, margins:
     loras = tuple(sorted((m for m in evidence if m.kind == "lora"), key=lambda m: (m.rank or 0, m.name)))
     unets = [model for model in evidence if model.kind == "unet"]
     tuned = [*loras, *unets]
-    axis: Axis = "identity" if tuned and all(m.identity is not None for m in tuned) else "heldout_loss"
+    axis: Axis = "identity" if tuned and all(m.measured("identity") for m in tuned) else "heldout_loss"
     unet = max(unets, key=lambda m: goodness(m, axis), default=None)
 
-    set_aside = _disobedient(loras, comparisons, margins)
+    failed = {model.name: found for model in loras if (found := _failed(model, loras, comparisons, margins))}
+    set_aside = tuple(model for model in loras if model.name in failed)
+    if len(set_aside) == len(loras):  # each behind another in something else: then none is out
+        failed, set_aside = {}, ()
     eligible = [model for model in loras if model not in set_aside]
     leader = max(eligible, key=lambda m: goodness(m, axis), default=None)
     tied = tuple(m for m in eligible if m is leader or not _worse(comparisons, axis, m, leader))
@@ -72,30 +78,32 @@ def choose(evidence: Sequence[ModelEvidence], comparisons: Comparisons, margins:
     recommended = preferred or (tied[0] if tied else unet)
     against_base = comparisons.find(axis, recommended, base) if recommended else None
     beats_base = against_base is None or against_base.better == against_base.a
-    return Choice(axis, base, unet, loras, set_aside, leader, tied, preferred, trade_off, beats_base)
+    return Choice(axis, base, unet, loras, set_aside, failed, leader, tied, preferred, trade_off, beats_base)
 
 
 def goodness(model: ModelEvidence, axis: Axis) -> float:
     """Mean on an axis, turned so that more is better; lowest of all when not measured."""
-    grid = model.grid(axis)
-    if grid is None:
+    if not model.measured(axis):
         return float("-inf")
-    return -float(grid.mean()) if axis == "heldout_loss" else float(grid.mean())
+    return -model.mean(axis) if axis in LESS_IS_BETTER else model.mean(axis)
 
 
-def loses_prompt(comparisons: Comparisons, a: ModelEvidence, b: ModelEvidence, margins: Margins) -> bool:
-    """Whether ``a`` follows the prompt less than ``b`` by more than the margin, the whole interval said so."""
-    found = comparisons.find("prompt", a, b)
-    return found is not None and found.difference.high is not None and found.difference.high < -margins.prompt
+def gates_lost(comparisons: Comparisons, a: ModelEvidence, b: ModelEvidence, margins: Margins) -> tuple[Axis, ...]:
+    """The gates at which ``a`` is worse than ``b`` by more than the margin, the whole interval said so."""
+    found = {gate: comparisons.find(gate, a, b) for gate in GATES}
+    return tuple(gate for gate, one in found.items() if one is not None and one.loses_by(margins.of(gate)))
 
 
-def _disobedient(
-    loras: tuple[ModelEvidence, ...], comparisons: Comparisons, margins: Margins
-) -> tuple[ModelEvidence, ...]:
-    if not loras or any(model.prompt is None for model in loras):
-        return ()
-    best = max(loras, key=lambda m: goodness(m, "prompt"))
-    return tuple(m for m in loras if m is not best and loses_prompt(comparisons, m, best, margins))
+def _failed(
+    model: ModelEvidence, loras: tuple[ModelEvidence, ...], comparisons: Comparisons, margins: Margins
+) -> tuple[Axis, ...]:
+    """The gates at which a LoRA is worse than the best rank there."""
+    failed: list[Axis] = []
+    for gate in GATES:
+        best = max(loras, key=lambda m: goodness(m, gate))
+        if best is not model and gate in gates_lost(comparisons, model, best, margins):
+            failed.append(gate)
+    return tuple(failed)
 
 
 def _side(
@@ -109,9 +117,11 @@ def _side(
     if lora is None or unet is None:
         return lora or unet, False
     ahead = int(_worse(comparisons, axis, lora, unet)) - int(_worse(comparisons, axis, unet, lora))
-    obedient = int(loses_prompt(comparisons, lora, unet, margins)) - int(loses_prompt(comparisons, unet, lora, margins))
-    balance = ahead + obedient
-    return (None if balance == 0 else unet if balance > 0 else lora), ahead * obedient < 0
+    passes = int(bool(gates_lost(comparisons, lora, unet, margins))) - int(
+        bool(gates_lost(comparisons, unet, lora, margins))
+    )
+    balance = ahead + passes
+    return (None if balance == 0 else unet if balance > 0 else lora), ahead * passes < 0
 
 
 def _worse(comparisons: Comparisons, axis: Axis, a: ModelEvidence, b: ModelEvidence | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,14 @@ from portrayal.evaluation.comparisons import (
     Comparisons,
     Margins,
     ModelEvidence,
+    Training,
     compare_all,
     compare_pair,
 )
-from portrayal.evaluation.conclusions import ControlEvidence, Levels, Setting, conclusions_of, sentence_of
+from portrayal.evaluation.conclusions import Levels, Setting, conclusions_of, sentence_of
+from portrayal.evaluation.curves import Curve
 from portrayal.evaluation.selection import choose
+from portrayal.evaluation.sweep import ControlEvidence
 
 __all__ = [
     "Axis",
@@ -27,6 +30,7 @@ __all__ = [
     "Levels",
     "Margins",
     "ModelEvidence",
+    "Training",
     "Verdict",
     "compare_all",
     "compare_pair",
@@ -44,6 +48,18 @@ class Verdict:
     winner: str | None
     """Full UNet or best LoRA, when one is shown to be better than the other and than the base; else ``None``."""
 
+    recommended: str | None
+    """What to use: the winner, or, where none is shown to be better, the smaller file of those that are equal."""
+
+    lacks: tuple[Axis, ...]
+    """Axes that could not be measured for every model."""
+
+    leader: str | None
+    """The LoRA with the best mean among those that pass the gates."""
+
+    set_aside: Mapping[str, tuple[Axis, ...]]
+    """The LoRAs that do not pass, with the gates they fail at."""
+
     tied: tuple[str, ...]
     """The ranks, smallest first, that cannot be told apart from the leading one; empty when it stands alone."""
 
@@ -51,7 +67,7 @@ class Verdict:
     """The verdict in words."""
 
     conclusions: tuple[str, ...]
-    """Four to seven findings in plain English, each with its numbers."""
+    """Findings in plain English, each with its numbers."""
 
     comparisons: tuple[Comparison, ...]
 
@@ -60,6 +76,10 @@ class Verdict:
         return {
             "best_lora": self.best_lora,
             "winner": self.winner,
+            "recommended": self.recommended,
+            "lacks": list(self.lacks),
+            "leader": self.leader,
+            "set_aside": {name: list(gates) for name, gates in self.set_aside.items()},
             "tied": list(self.tied),
             "sentence": self.sentence,
             "conclusions": list(self.conclusions),
@@ -72,46 +92,49 @@ def decide(
     margins: Margins,
     *,
     levels: Levels,
-    seed: int,
     control: Sequence[ControlEvidence] = (),
-    training_runs: int = 1,
+    curves: Mapping[str, Curve] | None = None,
 ) -> Verdict:
     """Decide between the models.
 
     The rule, in plain words:
 
-    1. Identity decides: how much the pictures look like the person in photos no model was trained on. Where it
+    1. Identity decides: how much the pictures look like the person in photos their model was not trained on. Where it
        could not be measured for every tuned model, the held-out loss decides instead, and the verdict says so.
-    2. A LoRA that follows the prompt less than the most obedient LoRA, surely and by more than the margin, is out.
+    2. A LoRA is out that is surely worse than the best rank, by more than the margin, in one of three things: following
+       the prompt; leaving other people of the class as they are; keeping the light of the photos or of the base.
     3. Of the others, the one with the best mean leads. The smallest rank that is not distinguishably worse than the
        leader is the best LoRA. If none can be told apart, the smallest is taken, and that is a verdict.
-    4. The full UNet against the best LoRA: better, worse, or they cannot be told apart. One that surely loses the
-       prompt cannot win; if the other is behind in identity, it is a trade-off that only a person can settle.
+    4. The full UNet against the best LoRA: better, worse, or they cannot be told apart. One that surely loses one of
+       the three cannot win; if the other is behind in identity, it is a trade-off that only a person can settle.
     5. A winner must also be distinguishably better than the untouched base.
 
     "Distinguishably" means that the interval of the paired difference, corrected for the number of pairs (Holm),
-    excludes 0; a difference that lies wholly within its margin is never called worse. Intervals cover the choice of
-    photos (loss) and seeds (pictures) for the given scenes, not the luck of training, see ``training_runs``.
+    excludes 0; a difference that lies wholly within its margin is never called worse. With several folds the intervals
+    cover the choice of photos, seeds and the luck of training, for the given scenes; with one fold not that luck.
 
     Args:
         evidence: One per model, the base among them if it was measured; names differ.
         margins: What is too small to matter.
         levels: What a stranger, the real person and the photos score.
-        seed: Seed of all resampling; the same evidence and seed give the same verdict.
         control: Pictures made under a ControlNet, if any were.
-        training_runs: How many times each method was trained; said in the conclusions.
+        curves: How the trainings of each model went on, by its name.
 
     Raises:
-        ValueError: If there is no evidence, two models share a name, there is more than one base, or grids of one
-            axis differ in shape.
+        ValueError: If there is no evidence, two models share a name, there is more than one base, or an axis was
+            measured on different cells.
     """
     _check(evidence)
-    comparisons = compare_all(evidence, margins, seed=seed)
+    comparisons = compare_all(evidence, margins)
     choice = choose(evidence, comparisons, margins)
-    setting = Setting(choice, comparisons, margins, levels, seed, training_runs)
+    setting = Setting(choice, comparisons, margins, levels, curves or {})
     return Verdict(
         best_lora=choice.best_lora.name if choice.best_lora else None,
         winner=choice.winner.name if choice.winner else None,
+        recommended=choice.recommended.name if choice.recommended else None,
+        lacks=tuple(axis for axis in AXES if any(not model.measured(axis) for model in evidence)),
+        leader=choice.leader.name if choice.leader else None,
+        set_aside=choice.gates_failed,
         tied=tuple(model.name for model in choice.tied) if len(choice.tied) > 1 else (),
         sentence=sentence_of(setting),
         conclusions=conclusions_of(setting, control),
@@ -125,7 +148,3 @@ def _check(evidence: Sequence[ModelEvidence]) -> None:
         raise ValueError(f"expected models with different names, got {names}")
     if sum(model.kind == "base" for model in evidence) > 1:
         raise ValueError(f"more than one base among {names}")
-    for axis in AXES:
-        shapes = {grid.shape for model in evidence if (grid := model.grid(axis)) is not None}
-        if len(shapes) > 1:
-            raise ValueError(f"{axis} was measured on different cells: shapes {sorted(shapes)}")

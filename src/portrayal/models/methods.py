@@ -6,7 +6,6 @@ back the base bit for bit: the replaced module returns, or the adapters are take
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -276,12 +275,11 @@ def attach_saved(base: BaseModel, folder: Path) -> Attached:
     from safetensors import SafetensorError
 
     check_free(base)
+    lora = (folder / LORA_FILE).is_file()
+    if not lora and not (folder / "unet").is_dir():
+        raise WeightsError(f"{folder} holds no trained model.", "Train it first: portrayal train RUN")
     try:
-        kind = json.loads((folder / "method.json").read_text(encoding="utf-8"))["settings"]["kind"]
-    except (OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{folder} holds no trained model.", "Train it first: portrayal train RUN") from error
-    try:
-        return attach_saved_lora(base, folder) if kind == "lora" else attach_saved_full(base, folder)
+        return attach_saved_lora(base, folder) if lora else attach_saved_full(base, folder)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise WeightsError(
             f"The weights in {folder} cannot be loaded: {error}", f"Delete {folder} and train it again."

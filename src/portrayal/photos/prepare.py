@@ -35,6 +35,8 @@ MAX_HELDOUT = 4
 MIN_TRAINING = 2
 FINDINGS_SHOWN = 5
 
+Use = Literal["both", "training", "judging"]
+
 
 @dataclass(frozen=True)
 class PrepareSettings:
@@ -47,10 +49,13 @@ class PrepareSettings:
     """Caption of a photo without a `.txt`."""
 
     num_heldout: int | None
-    """Photos kept out of training; nothing means a fifth of them, one at least and four at most."""
+    """Photos kept out of a training; see :func:`choose_folds`."""
 
     seed: int
     """Chooses which photos are held out."""
+
+    folds: int = 1
+    """Disjoint sets of photos that are held out in turn."""
 
     min_photos: int = 3
     """Fewer different photos than this are refused."""
@@ -102,12 +107,18 @@ class PreparedPhoto:
 
     caption: str
     caption_from: Literal["file", "template", "captioner"]
-    heldout: bool
+    fold: int | None
+    """Which part of the photos it belongs to, from 0: held out from trainings on that fold, trained on in all others;
+    nothing when it is never held out."""
+
     near_duplicate_of: str | None
     """Id of the first photo of its group of look-alikes; nothing for that first one."""
 
     framing: Framing = "whole"
-    """Which of the photo's squares this is; photos to judge by have the largest alone."""
+    """Which of the photo's squares this is."""
+
+    use: Use = "both"
+    """What the picture is for: photos are judged by in their largest square, and may be trained on in other cuts."""
 
     masked: bool = False
     """Whether a mask says where the subject is."""
@@ -197,8 +208,17 @@ class ExaminedPhoto:
 
     @property
     def training_cuts(self) -> tuple[_Cut, ...]:
-        """What is cut out of the photo if it is trained on; if it is held out, the largest square alone."""
+        """What is cut out of the photo to be trained on."""
         return self.cuts if self.bucket is None else (self.bucket, *self.cuts[1:])
+
+    def pictures(self, *, judged_by: bool) -> Iterator[tuple[str, _Cut, Use]]:
+        """What is kept of the photo: id, cut and use of each; `judged_by` is whether it is held out at times."""
+        if self.bucket is not None:
+            yield f"{self.id}-bucket", self.bucket, "training"
+        if self.bucket is None or judged_by:
+            yield self.id, self.cuts[0], "both" if self.bucket is None else "judging"
+        for part in self.cuts[1:]:
+            yield f"{self.id}-{part.framing}", part, "training"
 
 
 def prepare_photos(
@@ -217,7 +237,7 @@ def prepare_photos(
 
     Raises:
         PhotosError: If the folder is missing, or holds too few different readable photos.
-        UsageError: If `num_heldout` leaves too few photos to train on.
+        UsageError: If there are too few photos to hold out as many as the settings say.
     """
     return assemble_photos(source, examine_photos(source, settings, on_progress), settings)
 
@@ -271,7 +291,7 @@ def examine_photos(
     alike = near_duplicates({one.id: one.bits for one in kept})
     names = {one.id: one.name for one in kept}
     for photo, leader in alike.items():
-        message = f"it looks almost the same as {names[leader]}; one of them is enough, and none is held out"
+        message = f"it looks almost the same as {names[leader]}; one of them is enough"
         findings.append(Finding(names[photo], "near_duplicate", message, "kept"))
     return Examined(len(files), kept, findings)
 
@@ -287,43 +307,80 @@ def _check_names(source: Path, settings: PrepareSettings, names: Collection[str]
             )
 
 
-def choose_heldout(
-    ids: Collection[str], near_duplicates: Collection[str], num_heldout: int | None, seed: int
-) -> frozenset[str]:
-    """Choose the photos to judge by, as a function of the seed and the photos' contents alone.
+def choose_folds(
+    ids: Collection[str],
+    near_duplicates: Mapping[str, str],
+    *,
+    folds: int,
+    num_heldout: int | None,
+    seed: int,
+) -> dict[str, int]:
+    """Deal the photos to judge by into disjoint parts, as a function of the seed and the photos' contents alone.
 
-    Photos are ranked by a hash of seed and id, and the first are held out. A photo with a look-alike never is, for
-    its look-alike in training would make the judgement too kind.
+    Photos are ranked by a hash of seed and id. Look-alikes are never on both sides of a split, for a look-alike in
+    training would make the judgement too kind: where every photo has its turn they share a part; where only some have,
+    they are never held out.
 
     Args:
         ids: Ids of all photos.
-        near_duplicates: Ids of those that have a look-alike.
-        num_heldout: How many to hold out; nothing means a fifth, one at least, four at most.
+        near_duplicates: The first photo of its group for each photo that looks like it.
+        folds: How many parts.
+        num_heldout: Photos of a part; nothing means all photos, dealt evenly, or, with a single part, a fifth, one at
+            least and four at most.
         seed: Seed of the ranking.
 
+    Returns:
+        Number of the part, from 0, of each photo that is in one.
+
     Raises:
-        UsageError: If `num_heldout` leaves fewer than two photos to train on, or too many photos have look-alikes.
+        UsageError: If there are not enough photos for this, or too many have look-alikes.
         PhotosError: If every photo has a look-alike.
     """
-    candidates = sorted(
-        set(ids) - set(near_duplicates), key=lambda photo: hashlib.sha256(f"{seed}:{photo}".encode()).hexdigest()
-    )
+    ranked = sorted(ids, key=lambda photo: hashlib.sha256(f"{seed}:{photo}".encode()).hexdigest())
+    if folds > 1 and num_heldout is None:
+        return _dealt(ranked, near_duplicates, folds)
+    alike = {*near_duplicates.keys(), *near_duplicates.values()}
+    candidates = [photo for photo in ranked if photo not in alike]
     if not candidates:
         raise PhotosError(
             f"Each of the {len(ids)} photos looks almost the same as another, so none can be held out to judge by.",
             "Add photos from other moments, places or angles.",
         )
     if num_heldout is None:
-        return frozenset(candidates[: min(MAX_HELDOUT, max(1, round(len(ids) / 5)))])
-    most = min(len(ids) - MIN_TRAINING, len(candidates))
+        num_heldout = min(MAX_HELDOUT, max(1, round(len(ids) / 5)), len(candidates))
+    most = min(len(ids) - MIN_TRAINING, len(candidates) // folds)
     if num_heldout > most:
-        alike = len(ids) - len(candidates)
-        because = f", {alike} of them with look-alikes that must be trained on" if alike else ""
+        because = f", {len(alike)} of them with look-alikes that must be trained on" if alike else ""
+        times = f" in each of {folds} folds" if folds > 1 else ""
         raise UsageError(
-            f"num_heldout = {num_heldout} is too many for {len(ids)} photos{because}.",
-            f"Hold out {most} at most, or add photos.",
+            f"num_heldout = {num_heldout} is too many for {len(ids)} photos{because}{times}.",
+            f"Hold out {most} at most, or add photos." if most else f"Lower study.folds to {len(candidates)}.",
         )
-    return frozenset(candidates[:num_heldout])
+    return {photo: place // num_heldout for place, photo in enumerate(candidates[: folds * num_heldout])}
+
+
+def _dealt(ranked: Sequence[str], near_duplicates: Mapping[str, str], folds: int) -> dict[str, int]:
+    """Every photo in one part, look-alikes together, the parts as even as that allows."""
+    groups: dict[str, list[str]] = {}
+    for photo in ranked:
+        groups.setdefault(near_duplicates.get(photo, photo), []).append(photo)
+    if folds > len(groups):
+        different = f"{len(groups)} different photos" if len(groups) < len(ranked) else f"{len(ranked)} photos"
+        raise UsageError(
+            f"study.folds = {folds} is too many for {different}: each fold holds out one or more.",
+            f"Set study.folds={len(groups)}, or add photos.",
+        )
+    parts: list[list[str]] = [[] for _ in range(folds)]
+    for group in sorted(groups.values(), key=len, reverse=True):
+        min(parts, key=len).extend(group)
+    left = len(ranked) - max(map(len, parts))
+    if left < MIN_TRAINING:
+        raise UsageError(
+            f"{len(ranked)} photos in {folds} folds leave {left} to train on when the largest fold is held out.",
+            "Add photos from other moments, places or angles"
+            + (f", or set study.folds={len(groups)}." if folds < len(groups) else "."),
+        )
+    return {photo: number for number, part in enumerate(parts) for photo in part}
 
 
 def _examine(file: PhotoFile, settings: PrepareSettings, shelf: Shelf) -> ExaminedPhoto | Finding:
@@ -432,17 +489,14 @@ def _without_duplicates(examined: Sequence[ExaminedPhoto]) -> tuple[list[Examine
 
 
 def _assemble(kept: Sequence[ExaminedPhoto], findings: list[Finding], settings: PrepareSettings) -> Prepared:
-    names = {one.id: one.name for one in kept}
     alike = near_duplicates({one.id: one.bits for one in kept})
-    heldout = choose_heldout(names, {*alike.keys(), *alike.values()}, settings.num_heldout, settings.seed)
-    squares = {
-        one.id if part.framing == "whole" else f"{one.id}-{part.framing}": (one, part)
-        for one in kept
-        for part in (one.cuts[:1] if one.id in heldout else one.training_cuts)
-    }
+    folds = choose_folds(
+        [one.id for one in kept], alike, folds=settings.folds, num_heldout=settings.num_heldout, seed=settings.seed
+    )
+    pictures = {name: (one, part, use) for one in kept for name, part, use in one.pictures(judged_by=one.id in folds)}
     photos = [
         PreparedPhoto(
-            id=square,
+            id=name,
             source_name=one.name,
             width=one.size[0],
             height=one.size[1],
@@ -451,15 +505,16 @@ def _assemble(kept: Sequence[ExaminedPhoto], findings: list[Finding], settings: 
             upscaled=part.upscaled,
             caption=one.caption,
             caption_from="file" if one.has_caption else "template",
-            heldout=one.id in heldout,
+            fold=folds.get(one.id),
             near_duplicate_of=alike.get(one.id),
             framing=part.framing,
+            use=use,
             masked=part.mask is not None,
         )
-        for square, (one, part) in squares.items()
+        for name, (one, part, use) in pictures.items()
     ]
-    images = Pictures({square: part.picture for square, (_, part) in squares.items()})
-    masks = {square: part.mask for square, (_, part) in squares.items() if part.mask is not None}
+    images = Pictures({name: part.picture for name, (_, part, _) in pictures.items()})
+    masks = {name: part.mask for name, (_, part, _) in pictures.items() if part.mask is not None}
     looks = {one.id: one.look for one in kept}
     return Prepared(photos, images, findings, looks, masks)
 

@@ -1,4 +1,4 @@
-"""The four charts: likeness, held-out loss by timestep, training loss, lightness. Each is drawn from values alone."""
+"""The charts: likeness, course, held-out loss by timestep, training loss, lightness; drawn from values alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from portrayal.report.palette import Colour
 from portrayal.report.record import Model, TrainingLog
-from portrayal.report.scores import Interval, Scores
+from portrayal.report.scores import CurveScores, Interval, Scores
 from portrayal.report.svg import INK, LINE, MUTED, Chart, draw_chart
 from portrayal.report.wording import MINUS, fixed
 
@@ -34,6 +34,7 @@ def identity_chart(scores: Scores, models: Sequence[Model], palette: Palette) ->
         for label, level in levels:
             _band(axes, label, level)
         for place, (model, identity) in enumerate(measured):
+            _trainings(axes, place, model.scores.trainings, palette[model.name].light)
             _point(axes, place, identity, palette[model.name].light)
         labels = [model.label for model, _ in measured]
         axes.set_xticks(range(len(labels)), labels if len(labels) <= _MOST_ON_A_LINE else [_stacked(x) for x in labels])
@@ -75,6 +76,109 @@ def _point(axes: Axes, place: int, value: Interval, colour: str) -> None:
     axes.plot(place, value.mean, "o", color=colour, markersize=7.5)
     text, at = fixed(value.mean), (place, value.mean)
     axes.annotate(text, at, (8, 0), textcoords="offset points", ha="left", va="center", fontsize=9.5)
+
+
+def _trainings(axes: Axes, place: int, values: Sequence[float], colour: str) -> None:
+    """Each training as a faint dot left of the mean: the luck that the interval holds."""
+    if len(values) > 1:
+        axes.scatter([place - 0.18] * len(values), values, s=16, color=colour, alpha=0.45, linewidths=0)
+
+
+def course_chart(models: Sequence[Model], palette: Palette) -> Chart | None:
+    """Held-out loss and likeness over the steps; the step used is a dot, the onset of overfitting a ring."""
+    courses = [(model, model.scores.curve) for model in models if model.scores.curve is not None]
+    courses = [(model, curve) for model, curve in courses if len(curve.steps) > 2]
+    if not courses:
+        return None
+    likeness = any(one is not None for _, curve in courses for one in curve.identity)
+
+    def draw(figure: Figure) -> None:
+        panels = list(figure.subplots(2 if likeness else 1, 1, sharex=True, squeeze=False).flat)
+        for model, curve in courses:
+            change = [100 * float(np.expm1(one.mean)) for one in curve.loss]
+            _course(panels[0], curve, change, palette[model.name].light, model.label, onset=True)
+            if likeness:
+                means = [float("nan") if one is None else one.mean for one in curve.identity]
+                _course(panels[1], curve, means, palette[model.name].light, model.label, onset=False)
+        panels[0].axhline(0, color=MUTED, linewidth=1)
+        panels[0].set_ylabel("loss on unseen photos")
+        panels[0].yaxis.set_major_formatter(_minus_formatter("{:+.3g} %"))
+        if likeness:
+            panels[1].set_ylabel("likeness (cosine)")
+            panels[1].yaxis.set_major_formatter(_minus_formatter("{:.2g}"))
+        for axes in panels:
+            axes.grid(axis="y", linewidth=0.5)
+            axes.margins(y=0.12)
+        panels[-1].set_xlabel("step")
+        figure.legend(
+            *panels[0].get_legend_handles_labels(),
+            loc="outside upper left",
+            ncols=4,
+            handlelength=1.4,
+            columnspacing=1.4,
+            labelcolor=INK,
+        )
+
+    said = "; ".join(
+        f"{model.label}: best at step {curve.best_step}"
+        + (f", overfits from {curve.overfitting_from}" if curve.overfitting_from is not None else "")
+        for model, curve in courses
+    )
+    alt = f"Loss on unseen photos and likeness over the steps. {said}."
+    return draw_chart("course", alt, (_WIDTH, 4.6 if likeness else 2.8), draw, palette)
+
+
+def _course(axes: Axes, curve: CurveScores, values: Sequence[float], colour: str, label: str, *, onset: bool) -> None:
+    axes.plot(curve.steps, values, "-", color=colour, linewidth=1.8, label=label)
+    at = dict(zip(curve.steps, values, strict=True))
+    axes.plot(curve.best_step, at[curve.best_step], "o", color=colour, markersize=7)
+    if onset and curve.overfitting_from is not None:
+        axes.plot(
+            curve.overfitting_from,
+            at[curve.overfitting_from],
+            "o",
+            markersize=10,
+            markerfacecolor="none",
+            markeredgecolor=colour,
+            markeredgewidth=1.6,
+        )
+
+
+def control_chart(kind: str, kept: str, scores: Scores, models: Sequence[Model], palette: Palette) -> Chart | None:
+    """Agreement with the control image, and likeness, over its strength; the base is the ceiling of the first."""
+    measured = [
+        (model, row.at)
+        for model in models
+        for row in scores.control
+        if (row.kind, row.model) == (kind, model.name) and len(row.at) > 1 and row.at[-1].agreement is not None
+    ]
+    if not measured:
+        return None
+
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2)
+        for model, strengths in measured:
+            colour = palette[model.name].light
+            for axes, of in ((left, "agreement"), (right, "identity")):
+                found = [(one.scale, value) for one in strengths if (value := getattr(one, of)) is not None]
+                if found and not (of == "identity" and model.kind == "base"):
+                    scales, values = zip(*found, strict=True)
+                    axes.plot(scales, [one.mean for one in values], "o-", color=colour, linewidth=1.8, markersize=4.5,
+                              label=model.label)  # fmt: skip
+                    axes.fill_between(scales, [one.mean if one.low is None else one.low for one in values],
+                                      [one.mean if one.high is None else one.high for one in values],
+                                      color=colour, alpha=0.12, linewidth=0)  # fmt: skip
+        left.set_ylabel(kept)
+        right.set_ylabel("likeness (cosine)")
+        for axes in (left, right):
+            axes.set_xlabel("strength of the control image")
+            axes.grid(axis="y", linewidth=0.5)
+            axes.yaxis.set_major_formatter(_minus_formatter("{:.2g}"))
+        figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=4, handlelength=1.4,
+                      columnspacing=1.4, labelcolor=INK)  # fmt: skip
+
+    alt = f"{kept.capitalize()} and likeness over the strength of the control image."
+    return draw_chart(f"control-{kind}", alt, (_WIDTH * 1.25, 3.0), draw, palette)
 
 
 def timestep_chart(models: Sequence[Model], palette: Palette) -> Chart | None:

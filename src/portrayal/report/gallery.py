@@ -9,7 +9,7 @@ from pathlib import Path
 from portrayal.report.palette import Colour
 from portrayal.report.pictures import LARGE, Picture, Pictures, settings_of
 from portrayal.report.record import Control, Model, Photo, Record
-from portrayal.report.scores import ControlScores, Json, table, text
+from portrayal.report.scores import Json, Strength, table, text
 from portrayal.report.wording import plain, words
 
 Palette = dict[str, Colour]
@@ -45,9 +45,19 @@ class SceneView:
 
 
 @dataclass(frozen=True)
+class GrowthView:
+    """The same picture, from the same noise, as the training goes on."""
+
+    model: Model
+    scene: str
+    shown: tuple[Shown, ...]
+
+
+@dataclass(frozen=True)
 class ControlWords:
     """What the report says of one kind of control."""
 
+    kind: str
     title: str
     image: str
     sentence: str
@@ -57,6 +67,7 @@ class ControlWords:
 
 CONTROL_WORDS = {
     "canny": ControlWords(
+        "canny",
         "The outline (canny)",
         "outline",
         "A ControlNet was shown the edges of a reference picture and made the models paint along them.",
@@ -64,6 +75,7 @@ CONTROL_WORDS = {
         "Edge F1: 1 where the picture’s edges are the outline’s, 0 where none are",
     ),
     "openpose": ControlWords(
+        "openpose",
         "The pose (openpose)",
         "pose",
         "A ControlNet was shown the skeleton of a reference picture and made the models paint the person in that pose.",
@@ -75,13 +87,14 @@ CONTROL_WORDS = {
 
 @dataclass(frozen=True)
 class ControlRow:
-    """What one model painted to the control image and, at the same seeds, without it."""
+    """What one model painted to the control image: one seed at rising strength, and the others at full strength."""
 
     label: str
     colour: str
-    scores: ControlScores | None
-    painted: tuple[Shown, ...]
-    without: tuple[Shown, ...]
+    without: Strength | None
+    full: Strength | None
+    rising: tuple[Shown, ...]
+    others: tuple[Shown, ...]
 
 
 @dataclass(frozen=True)
@@ -114,7 +127,8 @@ def featured_models(record: Record) -> list[Model]:
 def opening_model(record: Record) -> Model | None:
     """The model whose pictures open the report: the winner, or the next best that painted anything."""
     verdict = record.scores.verdict
-    wanted = [record.model(verdict.winner), record.model(verdict.best_lora), record.first_of("unet")]
+    chosen = (verdict.recommended, verdict.winner, verdict.best_lora)
+    wanted = [*map(record.model, chosen), record.first_of("unet")]
     wanted += reversed(record.models)
     return next((model for model in wanted if model is not None and record.pictures.get(model.name)), None)
 
@@ -127,12 +141,13 @@ def hero(record: Record, photos: tuple[PhotoView, ...], pictures: Pictures) -> I
     model = opening_model(record)
     if model is None:
         return
-    scenes = record.pictures[model.name]
+    scenes = record.final or record.pictures[model.name]
     chosen = [(scene, seed) for scene in record.scenes for seed in list(scenes.get(scene, {}))[:1]][:_HERO_SCENES]
     chosen += [(scene, seed) for scene, _ in chosen[:1] for seed in list(scenes[scene])[1:2]]
     for scene, seed in chosen:
         alt = f"{words(scene).capitalize()}, painted by {model.phrase}"
-        picture = pictures.add(scenes[scene][seed], f"{scene}-{model.name}-{seed}-large", alt, LARGE)
+        name = "final" if record.final else model.name
+        picture = pictures.add(scenes[scene][seed], f"{scene}-{name}-{seed}-large", alt, LARGE)
         yield Shown(picture, words(scene).capitalize())
 
 
@@ -156,6 +171,26 @@ def scene_view(record: Record, scene: str, palette: Palette, pictures: Pictures)
     )
 
 
+def growth_view(record: Record, palette: Palette, pictures: Pictures) -> GrowthView | None:
+    """One scene by one model at every step it was looked at: the best rank's first training."""
+    verdict = record.scores.verdict
+    wanted = [record.model(name) for name in (verdict.recommended, verdict.best_lora)] + list(record.models)
+    model = next((one for one in wanted if one is not None and len(record.samples.get(one.name, {})) > 1), None)
+    if model is None:
+        return None
+    steps = record.samples[model.name]
+    scene = next(iter(next(iter(steps.values()))), "")
+    shown = tuple(
+        Shown(
+            pictures.add(paths.get(scene), f"step-{step}-{model.name}", f"Painted by {model.phrase} at step {step}"),
+            f"step {step}",
+            palette[model.name].variable,
+        )
+        for step, paths in steps.items()
+    )
+    return GrowthView(model, words(scene), shown)
+
+
 def control_views(record: Record, palette: Palette, pictures: Pictures) -> Iterable[ControlView]:
     """For each kind of control the reference, the control image and the pictures painted to it."""
     order = {model.name: place for place, model in enumerate(record.models)}
@@ -169,7 +204,8 @@ def control_views(record: Record, palette: Palette, pictures: Pictures) -> Itera
             Shown(image, f"Its {words.image}"),
         )
         names = sorted(control.pictures, key=lambda name: (order.get(name, len(order)), name))
-        settings = settings_of(next(iter(control.pictures[names[0]].values())))
+        strongest = control.pictures[names[-1]][max(control.pictures[names[-1]])]
+        settings = settings_of(next(iter(strongest.values())))
         rows = tuple(_control_row(record, control, name, palette, pictures) for name in names)
         yield ControlView(words, given, text(settings.get("prompt")), _note(settings), rows)
 
@@ -177,18 +213,24 @@ def control_views(record: Record, palette: Palette, pictures: Pictures) -> Itera
 def _control_row(record: Record, control: Control, name: str, palette: Palette, pictures: Pictures) -> ControlRow:
     model, words = record.model(name), CONTROL_WORDS[control.kind]
     label, phrase = (model.label, model.phrase) if model else (name, name)
+    by_scale = control.pictures[name]
+    full = max(by_scale)
 
-    def shown(paths: dict[str, Path], stem: str, how: str) -> tuple[Shown, ...]:
-        alt = f"Painted {how} by {phrase}"
-        return tuple(Shown(pictures.add(path, f"{stem}-{seed}", alt), label) for seed, path in paths.items())
+    def shown(scale: float, seed: str, said: str) -> Shown:
+        how = f"to the {words.image} at strength {plain(scale)}" if scale else f"without the {words.image}"
+        stem = f"control-{control.kind}-{name}-{plain(scale)}-{seed}"
+        return Shown(pictures.add(by_scale[scale].get(seed), stem, f"Painted {how} by {phrase}"), said)
 
-    scores = (row for row in record.scores.control if (row.kind, row.model) == (control.kind, name))
+    first, *rest = by_scale[full]
+    found = next((row for row in record.scores.control if (row.kind, row.model) == (control.kind, name)), None)
+    at = {one.scale: one for one in found.at} if found else {}
     return ControlRow(
         label=label,
         colour=palette[name].variable if model else "",
-        scores=next(scores, None),
-        painted=shown(control.pictures[name], f"control-{control.kind}-{name}", f"to the {words.image}"),
-        without=shown(control.without[name], f"control-{name}-without", f"without the {words.image}"),
+        without=at.get(0.0),
+        full=at.get(full),
+        rising=tuple(shown(scale, first, plain(scale) if scale else "without") for scale in by_scale),
+        others=tuple(shown(full, seed, label) for seed in rest),
     )
 
 
@@ -202,7 +244,6 @@ def _note(settings: Json) -> str:
         "num_inference_steps": "{} steps",
         "guidance_scale": "guidance {}",
         "negative_prompt": "without “{}”",
-        "controlnet_conditioning_scale": "ControlNet scale {}",
     }
     found = [pattern.format(plain(settings[key])) for key, pattern in patterns.items() if text(settings.get(key))]
     return ", ".join(found)

@@ -12,6 +12,7 @@ from pathlib import Path
 from portrayal.report.scores import Json, ModelScores, Scores, kind_of, load_scores, number, rows, table, text
 
 SCENES = ("street", "football", "kitchen", "office", "forest")
+FINAL = "final"
 _KINDS = ("base", "unet", "lora")
 
 
@@ -22,7 +23,13 @@ class Photo:
     id: str
     path: Path
     caption: str
-    heldout: bool
+    fold: int | None
+    """Which photos it was held out with, from 0; nothing if it was never held out."""
+
+    @property
+    def heldout(self) -> bool:
+        """Whether some training did not see it."""
+        return self.fold is not None
 
 
 @dataclass(frozen=True)
@@ -78,21 +85,23 @@ class Finding:
 
 @dataclass(frozen=True)
 class Control:
-    """One kind of control: the reference, the control image, and what each model painted: ``pictures[model][seed]``.
+    """One kind of control: the reference, the control image, and what was painted: ``pictures[model][strength][seed]``.
 
-    ``without`` holds the same seeds painted without a control image.
+    Strength 0 is without a control image.
     """
 
     kind: str
     reference: Path | None
     image: Path | None
-    pictures: dict[str, dict[str, Path]]
-    without: dict[str, dict[str, Path]]
+    pictures: dict[str, dict[float, dict[str, Path]]]
 
 
 @dataclass(frozen=True)
 class Record:
-    """Everything that a report shows; ``pictures[model][scene][seed]`` are paths."""
+    """Everything that a report shows; ``pictures[model][scene][seed]`` are paths.
+
+    ``final`` are the pictures of the recommended model, trained once more on all photos: shown, never judged.
+    """
 
     folder: Path
     scores: Scores
@@ -100,6 +109,8 @@ class Record:
     photos: tuple[Photo, ...]
     findings: tuple[Finding, ...]
     pictures: dict[str, dict[str, dict[str, Path]]]
+    final: dict[str, dict[str, Path]]
+    samples: dict[str, dict[int, dict[str, Path]]]
     controls: tuple[Control, ...]
     provenance: Json
     config: str
@@ -159,12 +170,14 @@ def read_run(folder: Path) -> Record:
         folder=folder,
         scores=scores,
         models=models,
-        photos=tuple(_photos(folder / "dataset" / "images", manifest, scores.heldout_photos)),
+        photos=tuple(_photos(folder / "dataset" / "images", manifest)),
         findings=tuple(
             Finding(text(row.get("file")), text(row.get("message")), text(row.get("action")))
             for row in rows(manifest.get("findings"))
         ),
         pictures={model.name: _scenes(folder / "images" / model.name) for model in models},
+        final=_scenes(folder / "images" / FINAL),
+        samples={model.name: _samples(folder / "images" / "steps" / model.name) for model in models},
         controls=tuple(_controls(folder / "images" / "control")),
         provenance=_json(folder / "run.json"),
         config=_text(folder / "config.toml"),
@@ -173,7 +186,8 @@ def read_run(folder: Path) -> Record:
 
 def _models(folder: Path, scores: Scores) -> tuple[Model, ...]:
     known = {model.name: model for model in scores.models}
-    trained = [path.name for path in _folders(folder / "models") if path.name not in known]
+    others = {FINAL, *known}
+    trained = [path.name for path in _folders(folder / "models") if path.name not in others and "." not in path.name]
     methods = {name: _json(folder / "models" / name / "method.json") for name in [*known, *trained]}
     models = [
         Model(
@@ -208,14 +222,22 @@ def _training_log(path: Path) -> TrainingLog | None:
     return TrainingLog(tuple(step for step, _ in points), tuple(loss for _, loss in points)) if points else None
 
 
-def _photos(folder: Path, manifest: Json, heldout: frozenset[str]) -> list[Photo]:
-    found = []
-    for row in rows(manifest.get("photos")):
-        name = Path(text(row.get("id"))).name
+def _photos(folder: Path, manifest: Json) -> list[Photo]:
+    """Each photo once: in the square it is judged by, or, if it is never held out, as it is trained on."""
+    found: dict[str, Photo] = {}
+    for row in sorted(rows(manifest.get("photos")), key=lambda row: text(row.get("use")) == "training"):
+        name, fold = Path(text(row.get("id"))).name, number(row.get("fold"))
         path = folder / f"{name}.png"
         if name and path.is_file():
-            found.append(Photo(name, path, text(row.get("caption")), bool(row.get("heldout")) or name in heldout))
-    return sorted(found, key=lambda photo: photo.heldout)
+            photo = Photo(name, path, text(row.get("caption")), None if fold is None else int(fold))
+            found.setdefault(name.split("-")[0], photo)
+    return sorted(found.values(), key=lambda photo: -1 if photo.fold is None else photo.fold)
+
+
+def _samples(folder: Path) -> dict[int, dict[str, Path]]:
+    """Pictures of a model on its way, by step and scene."""
+    steps = {int(path.name): _seeds(path) for path in _folders(folder) if path.name.isdecimal()}
+    return dict(sorted(steps.items()))
 
 
 def _scenes(folder: Path) -> dict[str, dict[str, Path]]:
@@ -229,15 +251,23 @@ def _seeds(folder: Path) -> dict[str, Path]:
 def _controls(folder: Path) -> Iterable[Control]:
     reference, without = folder / "reference.png", _scenes(folder / "without")
     for kind in _folders(folder):
-        pictures, image = _scenes(kind), kind / "control.png"
+        image = kind / "control.png"
+        pictures = {model.name: _strengths(model) for model in _folders(kind)}
+        pictures = {
+            name: ({0.0: without[name]} if name in without else {}) | found for name, found in pictures.items() if found
+        }
         if kind.name != "without" and pictures:
             yield Control(
                 kind=kind.name,
                 reference=reference if reference.is_file() else None,
                 image=image if image.is_file() else None,
                 pictures=pictures,
-                without={name: without.get(name, {}) for name in pictures},
             )
+
+
+def _strengths(folder: Path) -> dict[float, dict[str, Path]]:
+    found = {float(path.name): _seeds(path) for path in _folders(folder) if re.fullmatch(r"\d+(\.\d+)?", path.name)}
+    return {scale: seeds for scale, seeds in sorted(found.items()) if seeds}
 
 
 def _folders(folder: Path) -> list[Path]:

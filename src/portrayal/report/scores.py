@@ -10,7 +10,7 @@ from typing import Any
 
 from portrayal.errors import UsageError
 
-SCHEMA = 1
+SCHEMA = 2
 Json = dict[str, Any]
 
 
@@ -22,6 +22,10 @@ class Interval:
     low: float | None = None
     high: float | None = None
 
+    def negated(self) -> Interval:
+        """The interval of the opposite difference."""
+        return Interval(-self.mean, None if self.high is None else -self.high, None if self.low is None else -self.low)
+
 
 @dataclass(frozen=True)
 class TimestepBin:
@@ -30,6 +34,18 @@ class TimestepBin:
     low: float
     high: float
     log_ratio: float
+
+
+@dataclass(frozen=True)
+class CurveScores:
+    """How a model did over its training: log ratio of held-out loss to the base's, likeness, and where it is best."""
+
+    steps: tuple[int, ...]
+    loss: tuple[Interval, ...]
+    identity: tuple[Interval | None, ...]
+    lowest_loss_step: int
+    overfitting_from: int | None
+    best_step: int
 
 
 @dataclass(frozen=True)
@@ -44,21 +60,36 @@ class ModelScores:
     identity: Interval | None = None
     identity_normalised: float | None = None
     prompt: Interval | None = None
+    drift: Interval | None = None
+    diversity: Interval | None = None
+    copying: Interval | None = None
     lightness: Interval | None = None
+    saturation: Interval | None = None
+    contrast: Interval | None = None
+    clipped: Interval | None = None
     lightness_difference: float | None = None
     per_timestep: tuple[TimestepBin, ...] = ()
+    curve: CurveScores | None = None
+    trainings: tuple[float, ...] = ()
+    """Likeness of each training's pictures."""
+
+
+@dataclass(frozen=True)
+class Strength:
+    """What was measured at one strength of a control image; nothing of it need be."""
+
+    scale: float
+    agreement: Interval | None
+    identity: Interval | None
 
 
 @dataclass(frozen=True)
 class ControlScores:
-    """How well one model kept to a control image of one kind, and to the person; nothing of it need be measured."""
+    """How well one model kept to a control image of one kind, and to the person, by rising strength."""
 
     kind: str
     model: str
-    agreement: Interval | None
-    agreement_without: Interval | None
-    identity: Interval | None
-    identity_without: Interval | None
+    at: tuple[Strength, ...]
 
 
 @dataclass(frozen=True)
@@ -84,7 +115,11 @@ class Verdict:
     sentence: str = ""
     conclusions: tuple[str, ...] = ()
     winner: str | None = None
+    recommended: str | None = None
     best_lora: str | None = None
+    leader: str | None = None
+    set_aside: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    lacks: tuple[str, ...] = ()
     tied: tuple[str, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
 
@@ -107,7 +142,10 @@ class Scores:
     instance_prompt: str = ""
     encoders: tuple[Encoder, ...] = ()
     notes: tuple[str, ...] = ()
-    heldout_photos: frozenset[str] = frozenset()
+    folds: tuple[frozenset[str], ...] = ()
+    """Ids of the photos that were held out together."""
+
+    photo_colours: dict[str, float] = field(default_factory=dict)
     identity_real: Interval | None = None
     identity_stranger: Interval | None = None
     photo_lightness: float | None = None
@@ -149,7 +187,12 @@ def parse_scores(content: Json) -> Scores:
             if isinstance(value, dict) and value.get("name")
         ),
         notes=texts(encoders.get("notes")),
-        heldout_photos=frozenset(texts(content.get("heldout_photos"))),
+        folds=_folds(table(content.get("study")).get("folds")),
+        photo_colours={
+            name: found
+            for name, value in table(levels.get("colour_photos")).items()
+            if (found := number(value)) is not None
+        },
         identity_real=interval(levels.get("identity_real")),
         identity_stranger=interval(levels.get("identity_stranger")),
         photo_lightness=number(table(levels.get("colour_photos")).get("lightness")),
@@ -171,10 +214,38 @@ def _model(row: Json) -> ModelScores:
         identity=interval(row.get("identity")),
         identity_normalised=number(row.get("identity_normalised")),
         prompt=interval(row.get("prompt")),
+        drift=interval(row.get("drift")),
+        diversity=interval(row.get("diversity")),
+        copying=interval(row.get("copying")),
         lightness=interval(colour.get("lightness")),
+        saturation=interval(colour.get("saturation")),
+        contrast=interval(colour.get("contrast")),
+        clipped=interval(colour.get("clipped")),
         lightness_difference=number(colour.get("lightness_difference")),
         per_timestep=tuple(bin_ for row_ in rows(row.get("per_timestep")) if (bin_ := _timestep_bin(row_))),
+        curve=_curve(table(row.get("curve"))),
+        trainings=tuple(
+            found for one in rows(row.get("trainings")) if (found := number(one.get("identity"))) is not None
+        ),
     )
+
+
+def _folds(value: object) -> tuple[frozenset[str], ...]:
+    return tuple(frozenset(texts(part)) for part in value) if isinstance(value, list) else ()
+
+
+def _curve(content: Json) -> CurveScores | None:
+    steps, losses, likeness = (content.get(key) for key in ("steps", "loss", "identity"))
+    best, lowest = number(content.get("best_step")), number(content.get("lowest_loss_step"))
+    if not isinstance(steps, list) or not isinstance(losses, list) or best is None or lowest is None:
+        return None
+    loss = tuple(found for one in losses if (found := interval(one)) is not None)
+    identity = tuple(interval(one) for one in likeness) if isinstance(likeness, list) else ()
+    if not len(steps) == len(loss) == len(identity):
+        return None
+    onset = number(content.get("overfitting_from"))
+    numbers = tuple(int(step) for step in steps if number(step) is not None)
+    return CurveScores(numbers, loss, identity, int(lowest), None if onset is None else int(onset), int(best))
 
 
 def _timestep_bin(row: Json) -> TimestepBin | None:
@@ -183,9 +254,12 @@ def _timestep_bin(row: Json) -> TimestepBin | None:
 
 
 def _control(row: Json) -> ControlScores:
-    measure = "pck" if "pck" in row else "edge_f1"
-    keys = (measure, f"{measure}_without", "identity", "identity_without")
-    return ControlScores(text(row.get("kind")) or "canny", text(row["model"]), *(interval(row.get(k)) for k in keys))
+    strengths = (
+        Strength(scale, interval(one.get("agreement")), interval(one.get("identity")))
+        for one in rows(row.get("at"))
+        if (scale := number(one.get("scale"))) is not None
+    )
+    return ControlScores(text(row.get("kind")) or "canny", text(row["model"]), tuple(strengths))
 
 
 def _verdict(content: Json) -> Verdict:
@@ -193,6 +267,10 @@ def _verdict(content: Json) -> Verdict:
         sentence=text(content.get("sentence")),
         conclusions=texts(content.get("conclusions")),
         winner=text(content.get("winner")) or None,
+        recommended=text(content.get("recommended")) or None,
+        leader=text(content.get("leader")) or None,
+        set_aside={name: texts(gates) for name, gates in table(content.get("set_aside")).items()},
+        lacks=texts(content.get("lacks")),
         best_lora=text(content.get("best_lora")) or None,
         tied=texts(content.get("tied")),
         comparisons=tuple(found for row in rows(content.get("comparisons")) if (found := _comparison(row))),

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from portrayal.report.charts import identity_chart, lightness_chart, timestep_chart, training_chart
+from portrayal.report.charts import (
+    control_chart,
+    course_chart,
+    identity_chart,
+    lightness_chart,
+    timestep_chart,
+    training_chart,
+)
 from portrayal.report.gallery import (
+    CONTROL_WORDS,
     ControlView,
+    GrowthView,
     PhotoView,
     SceneView,
     Shown,
     control_views,
     featured_models,
+    growth_view,
     hero,
     opening_model,
     photo_views,
@@ -21,11 +31,22 @@ from portrayal.report.gallery import (
 from portrayal.report.palette import Colour, colours
 from portrayal.report.pictures import Pictures, lightness
 from portrayal.report.record import Model, Record
-from portrayal.report.scores import Comparison, Json, rows, table, text
+from portrayal.report.scores import Comparison, Interval, Json, rows, table, text
 from portrayal.report.svg import Chart
 from portrayal.report.wording import counted, flat, long_date, plain, with_article, words
 
-_AXES = {"identity": "likeness", "heldout_loss": "held-out loss", "prompt": "prompt"}
+_AXES = {
+    "identity": "likeness",
+    "heldout_loss": "held-out loss",
+    "prompt": "prompt",
+    "drift": "drift of the class",
+    "colour": "light",
+}
+_FAILED = {
+    "prompt": "follows the prompt less",
+    "drift": "lets other people turn into the person",
+    "colour": "leaves the light of photos and base",
+}
 _IN_CARD_HEAD = ("name", "kind", "rank", "alpha", "settings")
 
 
@@ -36,6 +57,17 @@ class CardView:
     model: Model
     facts: Json
     settings: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class RankView:
+    """One rank and what the rule said of it."""
+
+    model: Model
+    behind: Interval | None
+    """Its likeness, or held-out loss, less the leader's; nothing for the leader."""
+
+    outcome: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +86,8 @@ class View:
     photos: tuple[PhotoView, ...]
     featured: tuple[Model, ...]
     scenes: tuple[SceneView, ...]
+    growth: GrowthView | None
+    ranks: tuple[RankView, ...]
     controls: tuple[ControlView, ...]
     charts: dict[str, Chart | None]
     cards: tuple[CardView, ...]
@@ -95,6 +129,8 @@ def assemble(record: Record, pictures: Pictures) -> View:
         photos=photos,
         featured=tuple(featured_models(record)),
         scenes=tuple(scene_view(record, scene, palette, pictures) for scene in record.scenes),
+        growth=growth_view(record, palette, pictures),
+        ranks=tuple(_ranks(record)),
         controls=tuple(control_views(record, palette, pictures)),
         charts=_charts(record, palette),
         cards=tuple(_cards(record)),
@@ -125,14 +161,39 @@ def _badges(record: Record) -> dict[str, str]:
     return badges
 
 
+def _ranks(record: Record) -> Iterable[RankView]:
+    """Each rank, smallest first, and what the rule said of it."""
+    verdict = record.scores.verdict
+    axis = "heldout_loss" if "identity" in verdict.lacks else "identity"
+    left = verdict.tied or (verdict.best_lora,)
+    for model in sorted((one for one in record.models if one.kind == "lora"), key=lambda one: one.scores.rank or 0):
+        pair = {model.name, verdict.leader}
+        found = next((row for row in verdict.comparisons if row.axis == axis and {row.a, row.b} == pair), None)
+        behind = None if found is None else found.difference if found.a == model.name else found.difference.negated()
+        if model.name in verdict.set_aside:
+            outcome = "out: it " + " and ".join(_FAILED.get(gate, gate) for gate in verdict.set_aside[model.name])
+        elif model.name == verdict.best_lora:
+            outcome = "the leader" if model.name == verdict.leader else "the smallest that is not worse than the leader"
+            outcome += ": take it"
+        elif model.name == verdict.leader:
+            outcome = "the leader"
+        else:
+            outcome = "not worse than the leader" if model.name in left else "surely worse than the leader"
+        yield RankView(model, behind, outcome)
+
+
 def _charts(record: Record, palette: dict[str, Colour]) -> dict[str, Chart | None]:
     photos = [found for photo in record.photos if (found := lightness(photo.path)) is not None]
     painted = [(model, _lightnesses(record, model)) for model in record.models]
     return {
         "identity": identity_chart(record.scores, record.models, palette),
+        "course": course_chart(record.models, palette),
         "timesteps": timestep_chart(record.models, palette),
         "training": training_chart(record.models, palette),
         "lightness": lightness_chart(photos, painted, palette),
+    } | {
+        f"control-{kind}": control_chart(kind, said.kept, record.scores, record.models, palette)
+        for kind, said in CONTROL_WORDS.items()
     }
 
 

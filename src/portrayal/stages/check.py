@@ -110,6 +110,7 @@ def prepare_settings(plan: Plan) -> PrepareSettings:
         resolution=resolution,
         instance_prompt=plan.config.subject.filled_instance_prompt,
         num_heldout=settings.num_heldout,
+        folds=plan.config.study.folds,
         seed=plan.config.seed,
         min_photos=settings.min_photos,
         background=settings.background,

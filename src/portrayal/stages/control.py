@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 from portrayal.errors import UsageError, WeightsError
 from portrayal.run import Event, Progress, Run, atomic_path
-from portrayal.stages.evaluate import scores_of
+from portrayal.stages.evaluate import controlled_paths, scores_of
 from portrayal.stages.shared import base_of, generator_of, silent, stage, tell, trained_models, with_article
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def generate_controlled(run: Run, *, progress: Progress = silent) -> None:
-    """Paint held to each kind of control image, by the full UNet and the best LoRA, and without for comparison.
+    """Paint held to each kind of control image, at each strength, by the base, the full UNet and the best LoRA.
+
+    The base, which need not keep to a person, shows how well the control image can be followed at all.
 
     A kind whose ControlNet cannot be had is noted and left out if its `control.controlnet` is `auto`; so is a pose
     that cannot be made out.
@@ -96,47 +99,37 @@ def control_image(run: Run, kind: str, picture: Image.Image) -> Image.Image:
 
 
 def paint_controlled(run: Run, name: str, control: Control, progress: Progress) -> None:
-    """Pictures of one model held to the control image and, at the same seeds, without."""
+    """Pictures of one model held to the control image at each strength, all at the same seeds."""
     from portrayal.generation.pictures import Picture, paint_missing, picture_seed
     from portrayal.models.methods import tuned
 
-    settings, subject = run.config.control, run.config.subject.subject
-    prompt = settings.prompt.replace("{subject}", subject)
+    settings, subject = run.config.control, run.config.subject
+    called = with_article(subject.class_noun) if name == "base" else subject.subject
+    prompt = settings.prompt.replace("{subject}", called)
     seeds = [picture_seed(run.config.seed, "control", number) for number in range(settings.num_images)]
-    parts = [
-        (generator_of(run, kept), [Picture(path, prompt, seed) for path, seed in zip(paths, seeds, strict=True)])
-        for kept, paths in (
-            (control, controlled_paths(run, control.kind, name)),
-            (None, controlled_paths(run, "without", name)),
-        )
-    ]
-    inputs, folder = settings.model_dump(mode="json"), run.model_folder(name)
+    inputs, folder = settings.model_dump(mode="json"), trained_models(run)[name]
     with stage(run, f"control.{control.kind}.{name}", inputs, progress) as tick, tuned(base_of(run), folder):
-        for number, (generator, pictures) in enumerate(parts):
+        for number, scale in enumerate(settings.scales):
+            paths = controlled_paths(run, control.kind, name, scale)
+            pictures = [Picture(path, prompt, seed) for path, seed in zip(paths, seeds, strict=True)]
             before = number * settings.num_images
 
             def count(done: int, _: int, before: int = before) -> None:
-                tick(before + done, 2 * settings.num_images)
+                tick(before + done, len(settings.scales) * settings.num_images)
 
-            paint_missing(generator, pictures, name, count)
-
-
-def controlled_paths(run: Run, kind: str, name: str) -> list[Path]:
-    """Where a model's pictures of a kind lie; the kind `without` are the same seeds held to nothing."""
-    folder = run.folder / "images" / "control" / kind / name
-    return [folder / f"{number}.png" for number in range(run.config.control.num_images)]
+            paint_missing(generator_of(run, replace(control, scale=scale) if scale else None), pictures, name, count)
 
 
 def all_controlled(run: Run, kind: str, name: str) -> bool:
-    """Whether a model's pictures of a kind and those without are there."""
-    paths = controlled_paths(run, kind, name) + controlled_paths(run, "without", name)
-    return all(path.is_file() for path in paths)
+    """Whether a model's pictures of a kind are there at all strengths."""
+    scales = run.config.control.scales
+    return all(path.is_file() for scale in scales for path in controlled_paths(run, kind, name, scale))
 
 
 def controlled_models(run: Run) -> list[str]:
-    """The full UNet and the best LoRA, as far as they are there."""
+    """The base, the full UNet and the best LoRA, as far as they are there."""
     best = scores_of(run)["verdict"]["best_lora"]
-    return [name for name in ("unet", best) if name in trained_models(run)]
+    return [name for name in ("base", "unet", best) if name in trained_models(run)]
 
 
 def reference_picture(run: Run) -> Image.Image:

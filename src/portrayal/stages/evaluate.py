@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from portrayal.config import LoraMethod, Trial
 from portrayal.errors import UsageError
 from portrayal.run import Event, Progress, Run, write_json
-from portrayal.stages.shared import base_of, dataset_of, silent, stage, tell, trained_models, with_article
-from portrayal.stages.train import encoded, painted_class_images
+from portrayal.stages.data import painted_class_images
+from portrayal.stages.generate import class_pictures, scene_pictures
+from portrayal.stages.shared import (
+    base_of,
+    dataset_of,
+    encoders_of,
+    silent,
+    stage,
+    tell,
+    trained_models,
+    trained_trials,
+    with_article,
+)
+from portrayal.stages.steps import base_losses, curve_of_model
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from PIL import Image
 
-    from portrayal.evaluation.evaluate import ControlledPictures
-
+    from portrayal.evaluation.evaluate import PaintedModel
+    from portrayal.evaluation.sweep import ControlledPictures
+    from portrayal.photos import PreparedPhoto
 
 MAX_STRANGERS = 40
 
@@ -29,7 +42,6 @@ def measure(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
         UsageError: If no pictures have been painted.
     """
     from portrayal.evaluation.evaluate import score
-    from portrayal.models.encoders import load_encoders
 
     inputs = evaluated_files(run)
     if run.finished("evaluate", inputs) and (run.folder / "scores.json").is_file():
@@ -37,8 +49,7 @@ def measure(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
         return scores_of(run)
     with stage(run, "evaluate", inputs, progress) as tick:
         evidence = gather(run, tick, progress)
-        base = base_of(run)
-        scores = score(evidence, load_encoders(base.source, base.device), base_name=base.source.name)
+        scores = score(evidence, encoders_of(run), base_name=base_of(run).source.name)
         write_json(run.folder / "scores.json", scores)
     for note in scores["encoders"]["notes"]:
         tell(run, Event("evaluate", "note", message=note), progress)
@@ -46,50 +57,78 @@ def measure(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
 
 
 def evaluated_files(run: Run) -> list[str]:
-    """What scores depend on: names of the pictures, and the models with when they were trained."""
+    """What scores depend on: names of the pictures, and the trainings with when they were made."""
     pictures = sorted(str(path.relative_to(run.folder)) for path in (run.folder / "images").rglob("*.png"))
-    trained = [
-        f"{name} {(folder / 'method.json').stat().st_mtime_ns if folder else ''}"
-        for name, folder in trained_models(run).items()
-    ]
-    return trained + pictures
+    trained = {trial.name: run.model_folder(trial.name) / "method.json" for trial in trained_trials(run)}
+    return ["base", *(f"{name} {path.stat().st_mtime_ns}" for name, path in trained.items()), *pictures]
 
 
 def gather(run: Run, tick: Callable[[int, int], None], progress: Progress) -> Any:
     """Collect what a run is judged by."""
-    from portrayal.evaluation.evaluate import Evidence, PaintedModel
+    from portrayal.evaluation.evaluate import Evidence
     from portrayal.generation.pictures import load_pictures
 
     config, dataset = run.config, dataset_of(run)
-    painted = {name: path for name, path in trained_models(run).items() if all_painted(run, name)}
-    if "base" not in painted:
+    if not all_painted(run, "base"):
         raise UsageError(f"{run.folder} has no pictures to judge.", f"Paint them: portrayal generate {run.folder}")
+    partly = {trial.model for trial in trained_trials(run) if not all_painted(run, trial.name)}
+    trials = [trial for trial in trained_trials(run) if trial.model not in partly]
+    splits = sorted({(trial.fold, trial.seed) for trial in trials}) or [(0, 0)]
+    bases = [Trial("base", "base", fold, seed) for fold, seed in splits]
     models = []
-    for number, (name, folder) in enumerate(painted.items()):
-        losses = losses_of(run, name, folder)
-        rank = config.methods[name].rank if name.startswith("lora") else None  # type: ignore[union-attr]
-        kind = "base" if folder is None else config.methods[name].kind
-        rows = [list(load_pictures(scene_paths(run, name, scene))) for scene in config.generation.scenes]
-        models.append(PaintedModel(name, kind, rank, losses, rows))
-        tick(number + 1, len(painted) + 1)
+    for name in ["base", *config.methods]:
+        found = [trial for trial in [*bases, *trials] if trial.model == name]
+        if found:
+            models.append(painted_model(run, name, found))
     noun = with_article(config.subject.class_noun)
-    kept = list(load_pictures([dataset.image_path(photo) for photo in dataset.training]))
-    heldout = dict(
-        zip(
-            [photo.id for photo in dataset.heldout],
-            load_pictures([dataset.image_path(photo) for photo in dataset.heldout]),
-            strict=True,
-        )
-    )
+
+    def photos(found: Sequence[PreparedPhoto]) -> dict[str, Image.Image]:
+        pictures = load_pictures([dataset.image_path(photo) for photo in found])
+        return dict(zip([photo.id for photo in found], pictures, strict=True))
+
+    folds = range(config.study.folds)
+    painted_by_base = models[0].trainings[0].pictures()
     return Evidence(
         config,
         models,
         [prompt.replace("{subject}", noun) for prompt in config.generation.scenes.values()],
-        heldout,
-        kept,
-        strangers(run, models[0].pictures, progress),
+        [photos(dataset.heldout(fold)) for fold in folds],
+        [photos(dataset.training(fold)) for fold in folds],
+        strangers(run, painted_by_base, progress),
         control_evidence(run),
+        tick,
     )
+
+
+def painted_model(run: Run, name: str, trials: Sequence[Trial]) -> PaintedModel:
+    """A model with what each of its trainings painted, read when it is looked at: there may be a thousand pictures."""
+    from portrayal.evaluation.evaluate import PaintedModel, PaintedTraining
+    from portrayal.generation.pictures import load_pictures
+
+    config, trainings = run.config, []
+    for trial in trials:
+
+        def pictures(trial: Trial = trial) -> list[list[Image.Image]]:
+            return [list(load_pictures(scene_paths(run, trial.name, scene))) for scene in config.generation.scenes]
+
+        def of_class(trial: Trial = trial) -> list[Image.Image]:
+            return list(load_pictures([picture.path for picture in class_pictures(run, trial.name)]))
+
+        trainings.append(PaintedTraining(trial, losses_of(run, trial), pictures, of_class))
+    method = config.methods.get(name)
+    curve = curve_of_model(run, name) if method else None
+    rank = method.rank if isinstance(method, LoraMethod) else None
+    return PaintedModel(name, method.kind if method else "base", rank, trainings, curve)
+
+
+def losses_of(run: Run, trial: Trial) -> dict[str, Any]:
+    """Held-out losses of a training at its chosen step, by photo, each `(T, N)`."""
+    if trial.model == "base":
+        losses = base_losses(run)
+    else:
+        path = run.model_folder(trial.name) / "heldout.json"
+        losses = json.loads(path.read_text(encoding="utf-8"))["losses"]
+    return {photo.id: losses[photo.id] for photo in dataset_of(run).heldout(trial.fold)}
 
 
 def strangers(run: Run, base_pictures: list[list[Any]], progress: Progress) -> list[Any]:
@@ -106,41 +145,31 @@ def scene_paths(run: Run, name: str, scene: str) -> list[Path]:
 
 
 def all_painted(run: Run, name: str) -> bool:
-    """Whether every scene of a model is there; a model that is painted in part is left out."""
-    return all(path.is_file() for scene in run.config.generation.scenes for path in scene_paths(run, name, scene))
+    """Whether every picture of a training is there; one that is painted in part is left out."""
+    return all(picture.path.is_file() for picture in [*scene_pictures(run, name), *class_pictures(run, name)])
 
 
 def control_evidence(run: Run) -> list[ControlledPictures]:
     """The pictures held to control images, as far as they are painted."""
-    from portrayal.evaluation.evaluate import ControlledPictures
+    from portrayal.evaluation.sweep import ControlledPictures
     from portrayal.generation.pictures import load_pictures
 
-    where, numbers = run.folder / "images" / "control", range(run.config.control.num_images)
-    made = []
-    for kind in run.config.control.kinds:
+    settings, made = run.config.control, []
+    for kind in settings.kinds:
         for name in trained_models(run):
-            paths = [[where / folder / name / f"{n}.png" for n in numbers] for folder in (kind, "without")]
-            if all(path.is_file() for row in paths for path in row):
-                (image,) = load_pictures([where / kind / "control.png"])
-                made.append(ControlledPictures(kind, name, image, *(list(load_pictures(row)) for row in paths)))
+            paths = {scale: controlled_paths(run, kind, name, scale) for scale in settings.scales}
+            if all(path.is_file() for row in paths.values() for path in row):
+                (image,) = load_pictures([run.folder / "images" / "control" / kind / "control.png"])
+                pictures = {scale: list(load_pictures(row)) for scale, row in paths.items()}
+                made.append(ControlledPictures(kind, name, image, pictures))
     return made
 
 
-def losses_of(run: Run, name: str, folder: Path | None) -> NDArray[np.float64]:
-    """Held-out losses of a model, shape `(P, T, N)`, read once and kept."""
-    import numpy as np
-
-    from portrayal.evaluation.heldout import HeldoutGrid, heldout_losses
-    from portrayal.models.methods import tuned
-
-    path = (folder or run.folder / "models" / name) / "heldout.json"  # goes with the model it was read from
-    if not path.is_file():
-        settings = run.config.evaluation
-        grid = HeldoutGrid(settings.num_timesteps, settings.num_noises, run.config.seed)
-        (photos,) = encoded(run, "heldout")  # squares all
-        with tuned(base_of(run), folder) as base:
-            write_json(path, heldout_losses(base, photos, grid).tolist())
-    return np.array(json.loads(path.read_text(encoding="utf-8")))
+def controlled_paths(run: Run, kind: str, name: str, scale: float) -> list[Path]:
+    """Where a model's pictures of a kind at a strength lie; those of strength 0 are of no kind."""
+    where = run.folder / "images" / "control"
+    folder = where / kind / name / f"{scale:g}" if scale else where / "without" / name
+    return [folder / f"{number}.png" for number in range(run.config.control.num_images)]
 
 
 def scores_of(run: Run) -> dict[str, Any]:

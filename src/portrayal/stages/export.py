@@ -31,7 +31,7 @@ def export_photos(run: Run, out: Path, *, repeats: int = 10) -> Path:
     if folder.exists():
         raise UsageError(f"{folder} is there already; nothing was written.", "Give another folder, or remove it.")
     with atomic_folder(folder) as temporary:
-        for photo in dataset.training:
+        for photo in dataset.training(None):
             shutil.copyfile(dataset.image_path(photo), temporary / f"{photo.id}.png")
             write_text(temporary / f"{photo.id}.txt", photo.caption + "\n")
     return folder

@@ -10,7 +10,7 @@ from portrayal.errors import UsageError
 from portrayal.run import Progress, Run
 from portrayal.settings import set_value, validate
 from portrayal.stages.evaluate import scores_of
-from portrayal.stages.shared import base_of, checked_name, silent, stage, trained_models
+from portrayal.stages.shared import FINAL, base_of, checked_name, silent, stage, trained_models
 
 
 def paint(
@@ -30,7 +30,8 @@ def paint(
     Args:
         run: A run with trained models.
         prompts: What to paint; `{subject}` becomes the person.
-        models: Which models; nothing means the best LoRA if the run was judged, else the last one trained.
+        models: Which models, `final` among them; nothing means that one, else the best LoRA if the run was judged, else
+            the last one trained.
         count: Pictures of each prompt.
         seed: Seed of the first picture; the next ones count up.
         control: Picture whose outline or pose to keep.
@@ -50,7 +51,7 @@ def paint(
     from portrayal.models.methods import tuned
 
     changed = with_overrides(run, overrides, control, control_kind)
-    trained = trained_models(run)
+    trained = paintable(run)
     chosen = [checked_name(name, trained) for name in models] or [default_model(run)]
     subject = run.config.subject.subject
     wanted = [(prompt.replace("{subject}", subject), seed + n) for prompt in prompts for n in range(count)]
@@ -88,8 +89,16 @@ def with_overrides(run: Run, overrides: Sequence[str], control: Path | None = No
     return Run(run.folder, validate(values))
 
 
+def paintable(run: Run) -> dict[str, Path | None]:
+    """The base, the models that are trained, and the recommended one that was trained on all photos."""
+    final = run.model_folder(FINAL)
+    return trained_models(run) | ({FINAL: final} if (final / "method.json").is_file() else {})
+
+
 def default_model(run: Run) -> str:
-    """The best LoRA of a judged run, else the last model trained."""
+    """The model trained on all photos; without one the best LoRA of a judged run, else the last model trained."""
+    if FINAL in paintable(run):
+        return FINAL
     judged = (run.folder / "scores.json").is_file()
     best = scores_of(run)["verdict"]["best_lora"] if judged else None
     return best or list(trained_models(run))[-1]

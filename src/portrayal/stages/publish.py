@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import json
+
 from portrayal.config import LoraMethod
 from portrayal.run import Run, write_bytes, write_text
 
 
-def publish_model(run: Run, name: str, num_photos: int) -> None:
-    """Write `README.md`, and for a LoRA `NAME.kohya.safetensors`, into a trained model's folder."""
-    if isinstance(run.config.methods[name], LoraMethod):
-        write_kohya(run, name, num_photos)
-    write_card(run, name)
+def publish_model(run: Run, name: str, model: str, num_photos: int) -> None:
+    """Write `README.md`, and for a LoRA `NAME.kohya.safetensors`, into the folder of a trained model of the study."""
+    if isinstance(run.config.methods[model], LoraMethod):
+        write_kohya(run, name, model, num_photos)
+    write_card(run, name, model)
 
 
-def write_card(run: Run, name: str) -> None:
+def write_card(run: Run, name: str, model: str) -> None:
     """Write the model card: what it is, how to load it, the terms of the base it came from."""
     from portrayal.formats.model_card import ModelCardInfo, model_card
 
-    method, provenance = run.config.methods[name], run.provenance
+    method, provenance = run.config.methods[model], run.provenance
     lora = isinstance(method, LoraMethod)
     info = ModelCardInfo(
-        title=f"{run.config.subject.subject}: {name}",
+        title=f"{run.config.subject.subject}: {model}",
         base_id=provenance["base"]["name"],
         base_licence=provenance["base"]["licence"],
         kind=method.kind,
@@ -34,14 +36,15 @@ def write_card(run: Run, name: str) -> None:
     write_text(run.model_folder(name) / "README.md", model_card(info))
 
 
-def write_kohya(run: Run, name: str, num_photos: int) -> None:
+def write_kohya(run: Run, name: str, model: str, num_photos: int) -> None:
     """Write a LoRA under the names that AUTOMATIC1111, Forge, ComfyUI and sd-scripts read."""
     from safetensors.torch import load_file
 
     from portrayal.formats.kohya import kohya_metadata, save_kohya_bytes, to_kohya
 
-    method, provenance = run.config.methods[name], run.provenance
+    method, provenance = run.config.methods[model], run.provenance
     assert isinstance(method, LoraMethod)
+    described = json.loads((run.model_folder(name) / "method.json").read_text(encoding="utf-8"))
     pairs: dict[str, dict[str, object]] = {}
     for key, tensor in load_file(run.model_folder(name) / "pytorch_lora_weights.safetensors").items():
         layer, end = key.split(".lora", 1)
@@ -59,7 +62,7 @@ def write_kohya(run: Run, name: str, num_photos: int) -> None:
         resolution=run.config.base.resolution or 512,
         trigger_phrase=run.config.subject.filled_instance_prompt,
         num_train_images=num_photos,
-        max_train_steps=method.max_train_steps,
+        max_train_steps=described["step"],
         seed=run.config.seed,
         base_name=provenance["base"]["name"],
         licence=provenance["base"]["licence"],

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from portrayal.config import Config
+from portrayal.config import Config, Trial
 from portrayal.errors import UsageError
 from portrayal.run import Event, Progress, Run
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from portrayal.data.manifest import PreparedDataset
     from portrayal.generation.generator import Generator
     from portrayal.models.base import BaseModel
+    from portrayal.models.encoders import Encoders
+
+
+FINAL = "final"
+"""The recommended model, trained once more on all photos."""
 
 
 def silent(event: Event) -> None:
@@ -59,10 +64,29 @@ def shared_base(settled: Settled) -> BaseModel:
     return load_base(source, device=choose_device(), dtype=dtype)
 
 
+@lru_cache(maxsize=1)
+def shared_encoders(settled: Settled) -> Encoders:
+    """The scorers that fit a base, loaded once."""
+    from portrayal.models.encoders import load_encoders
+
+    base = shared_base(settled)
+    return load_encoders(base.source, base.device)
+
+
+def settled_base(run: Run) -> Settled:
+    """What the run's base depends on."""
+    only_base = Config(base=run.config.base).model_dump_json()
+    return Settled(only_base, run.config.training.mixed_precision)
+
+
+def encoders_of(run: Run) -> Encoders:
+    """What judges the run's pictures."""
+    return shared_encoders(settled_base(run))
+
+
 def base_of(run: Run) -> BaseModel:
     """The run's base, loaded when first asked for."""
-    only_base = Config(base=run.config.base).model_dump_json()
-    return shared_base(Settled(only_base, run.config.training.mixed_precision))
+    return shared_base(settled_base(run))
 
 
 def dataset_of(run: Run) -> PreparedDataset:
@@ -81,8 +105,18 @@ def generator_of(run: Run, control: Any = None) -> Generator:
 
 def trained_models(run: Run) -> dict[str, Path | None]:
     """The base (no folder) and the models that are trained, in the study's order."""
-    folders = {name: run.model_folder(name) for name in run.config.methods}
-    return {"base": None} | {name: path for name, path in folders.items() if (path / "method.json").is_file()}
+    done = {trial.name for trial in trained_trials(run)}
+    return {"base": None} | {name: run.model_folder(name) for name in run.config.methods if name in done}
+
+
+def trained_trials(run: Run) -> list[Trial]:
+    """The study's trainings that are done and whose step is chosen."""
+    folders = {trial: run.model_folder(trial.name) for trial in run.config.trials.values()}
+    return [
+        trial
+        for trial, folder in folders.items()
+        if (folder / "method.json").is_file() and not (folder / "steps").is_dir()
+    ]
 
 
 def checked_name(name: str, known: Any) -> str:

@@ -22,7 +22,7 @@ from portrayal.errors import OutOfMemoryError
 from portrayal.models.base import BaseModel
 from portrayal.models.methods import Attached, attach, checkpoint_text_encoder
 from portrayal.models.packed_lora import Member, Pack, attach_pack
-from portrayal.run import atomic_folder, write_text
+from portrayal.run import atomic_folder, write_bytes, write_json, write_text
 from portrayal.training.checkpoint import load_checkpoint, save_checkpoint
 from portrayal.training.optimizers import build_optimizer
 from portrayal.training.step import Learner, StepRecord, TrainingState, train_step
@@ -44,8 +44,10 @@ class Task:
         name: Such as `lora-64`.
         method: What is trained.
         data: Its photos and class images; those of a pack may differ, in photos or in their order.
-        folder: Where it goes; it appears whole when the training is done.
+        folder: Where it goes.
         seed: Of first weights, order, latents and noise; nothing means the config's.
+        readings: Steps whose weights are kept, in `steps/NUMBER`; without any, the last step's in the folder itself.
+        last_step: Where it ends; nothing means with its learning rate's schedule.
     """
 
     name: str
@@ -53,6 +55,13 @@ class Task:
     data: TrainingData
     folder: Path
     seed: int | None = None
+    readings: tuple[int, ...] = ()
+    last_step: int | None = None
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer updates it takes."""
+        return self.last_step or self.method.max_train_steps
 
 
 def train(
@@ -60,9 +69,10 @@ def train(
 ) -> None:
     """Train a model, or several LoRAs in one batch, each into its folder; resume where it was left.
 
-    A folder holds weights, `method.json` and `training.jsonl`. A LoRA of a pack is what it would be had it trained
-    alone; one with fewer steps leaves the pack earlier. When a pack goes on, one that is finished but had not left at
-    the last checkpoint rides along to where it leaves: the others' last digits depend on what is in the batch.
+    A folder holds weights, `training.jsonl` and, once the training is done, `method.json`. A LoRA of a pack is what it
+    would be had it trained alone; one with fewer steps leaves the pack earlier. When a pack goes on, one that is
+    finished but had not left at the last checkpoint rides along to where it leaves: the others' last digits depend on
+    what is in the batch.
 
     Args:
         base: The base; given back as it was.
@@ -76,8 +86,8 @@ def train(
         OutOfMemoryError: If the device is too small.
         UsageError: If a target module matches nothing, or the tasks cannot be packed.
     """
-    folders = {task.name: task.folder for task in tasks}
-    total = max(task.method.max_train_steps for task in tasks)
+    by_name = {task.name: task for task in tasks}
+    total = max(task.num_steps for task in tasks)
     with session(base, tasks, config, work) as state, interruption() as interrupted:
         progress(state.step, total)
         while state.learners:
@@ -85,11 +95,17 @@ def train(
                 write_record(state, learner, work, record)
             progress(state.step, total)
             due = checkpoint_due(state)
-            for learner in [one for one in state.learners if one.method.max_train_steps == state.step]:
-                if not (folders[learner.name] / "method.json").is_file():  # or else it rode along, once more
-                    publish(state, learner, config, work, folders[learner.name])
-                state.leave(learner)
-                due = True  # a learner that left cannot come back
+            for learner in list(state.learners):
+                task = by_name[learner.name]
+                done = (task.folder / "method.json").is_file()  # it rides along, once more
+                if state.step in task.readings and not done:
+                    with atomic_folder(task.folder / "steps" / str(state.step)) as reading:
+                        save_weights(state, learner, config, reading)
+                if state.step == task.num_steps:
+                    if not done:
+                        publish(state, learner, config, work, task)
+                    state.leave(learner)
+                    due = True  # a learner that left cannot come back
             if state.learners and (due or interrupted.is_set()):
                 save_checkpoint(work / "checkpoint", state.snapshot())
             if state.learners and interrupted.is_set():
@@ -155,21 +171,33 @@ def checkpoint_due(state: TrainingState) -> bool:
     return bool(every) and state.step % every == 0
 
 
-def publish(state: TrainingState, learner: Learner, config: Config, work: Path, folder: Path) -> None:
+def save_weights(state: TrainingState, learner: Learner, config: Config, folder: Path) -> None:
+    """Write a learner's weights as they are."""
+    if isinstance(state.attached, Pack):
+        member = state.attached.members[state.learners.index(learner)]
+        state.attached.save(member, folder, config.training.save_precision)
+    else:
+        state.attached.save(folder, config.training.save_precision)
+
+
+def publish(state: TrainingState, learner: Learner, config: Config, work: Path, task: Task) -> None:
     """Write a finished model in one go."""
-    number = state.learners.index(learner)
     if len(state.learners) == 1:
         state.accelerator.end_training()
-    with atomic_folder(folder) as finished:
-        if isinstance(state.attached, Pack):
-            state.attached.save(state.attached.members[number], finished, config.training.save_precision)
-        else:
-            state.attached.save(finished, config.training.save_precision)
-        shutil.copy(log_of(learner, work), finished / "training.jsonl")
-        if (work / "trackers").is_dir():
-            shutil.copytree(work / "trackers", finished / "trackers")
-        description = json.dumps(describe(learner, state, config, finished), indent=1)
-        (finished / "method.json").write_text(description + "\n", encoding="utf-8")
+    if task.readings:  # its weights are there
+        write_history(state, learner, config, work, task.folder)
+        return
+    with atomic_folder(task.folder) as finished:
+        save_weights(state, learner, config, finished)
+        write_history(state, learner, config, work, finished)
+
+
+def write_history(state: TrainingState, learner: Learner, config: Config, work: Path, folder: Path) -> None:
+    """Write how a model was trained; `method.json` last, which says that all is there."""
+    write_bytes(folder / "training.jsonl", log_of(learner, work).read_bytes())
+    if (work / "trackers").is_dir():
+        shutil.copytree(work / "trackers", folder / "trackers", dirs_exist_ok=True)
+    write_json(folder / "method.json", describe(learner, state, config, folder))
 
 
 def start(
@@ -284,7 +312,8 @@ def describe(learner: Learner, state: TrainingState, config: Config, folder: Pat
     """What `method.json` says of a trained model."""
     method = learner.method
     parameters = sum(weight.numel() for weight in state.weights_of(state.learners.index(learner)))
-    size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    last = max(folder.glob("steps/*"), key=lambda path: int(path.name), default=folder)
+    size = sum(path.stat().st_size for path in last.rglob("*.safetensors"))
     on_gpu = state.base.device.type == "cuda"
     lora = method if isinstance(method, LoraMethod) else None
     return {
@@ -292,6 +321,7 @@ def describe(learner: Learner, state: TrainingState, config: Config, folder: Pat
         "kind": method.kind,
         "rank": lora.rank if lora else None,
         "alpha": (lora.alpha or lora.rank) if lora else None,
+        "step": state.step,
         "settings": method.model_dump(mode="json") | {"training": config.training.model_dump(mode="json")},
         "train_seconds": round(learner.seconds, 2),
         "pack": len(state.attached.members) if isinstance(state.attached, Pack) else 1,

@@ -1,0 +1,120 @@
+"""What models are trained on and judged by, as the training loop reads it: encoded once, kept in the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageOps
+
+from portrayal.run import Progress, Run, atomic_path, fingerprint
+from portrayal.stages.shared import base_of, dataset_of, generator_of, stage
+
+if TYPE_CHECKING:
+    from portrayal.data.encode import EncodedDataset
+    from portrayal.photos import PreparedPhoto
+    from portrayal.photos.crop import Shape
+    from portrayal.training.trainer import TrainingData
+
+CLASS_IMAGE_SEED = 0  # not the run's, so that every run on a base shares them
+
+
+def num_photos(run: Run, fold: int | None) -> int:
+    """How many photos are trained on when a fold is held out, however many squares were cut from them."""
+    return len({photo.photo_id for photo in dataset_of(run).training(fold)})
+
+
+def training_data(run: Run, fold: int | None, progress: Progress) -> TrainingData:
+    """The photos that are trained on when a fold is held out, with class images of their shapes."""
+    from portrayal.training.trainer import TrainingData
+
+    ids = {photo.id for photo in dataset_of(run).training(fold)}
+    parts = [(index, part.subset(ids)) for index, part in enumerate(encoded(run))]
+    used = [(index, part) for index, part in parts if len(part)]
+    of_class = class_images(run, progress)
+    return TrainingData(
+        tuple(part for _, part in used), None if of_class is None else tuple(of_class[index] for index, _ in used)
+    )
+
+
+def heldout_data(run: Run, fold: int) -> tuple[EncodedDataset, list[int]]:
+    """The photos of a fold, squares all, and the number of each among all photos that are ever held out."""
+    dataset = dataset_of(run)
+    judged = sorted(photo.id for photo in dataset.photos if photo.fold is not None and photo.use != "training")
+    ids = {photo.id for photo in dataset.heldout(fold)}
+    (part,) = (found for part in encoded(run) if len(found := part.subset(ids)))
+    return part, [judged.index(name) for name in part.ids]
+
+
+def encoded(run: Run) -> tuple[EncodedDataset, ...]:
+    """All photos as the training loop reads them, those of one shape together, computed once."""
+    from portrayal.data.encode import encode
+
+    dataset, found = dataset_of(run), []
+    for shape in shapes(run):
+        photos = [photo for photo in dataset.photos if photo.shape == shape]
+
+        def compute(photos: Sequence[PreparedPhoto] = photos) -> EncodedDataset:
+            rows = [(photo.id, Image.open(dataset.image_path(photo)), photo.caption) for photo in photos]
+            masks = {photo.id: Image.open(dataset.mask_path(photo)) for photo in photos if photo.masked}
+            return encode(base_of(run), rows, masks)
+
+        found.append(computed_once(run, "photos", shape, compute))
+    return tuple(found)
+
+
+def class_images(run: Run, progress: Progress) -> tuple[EncodedDataset, ...] | None:
+    """The class images in each shape that the photos have, or nothing when the prior is not preserved."""
+    from portrayal.data.encode import encode
+
+    if run.config.training.prior_loss_weight == 0:
+        return None
+    prompt = run.config.subject.filled_class_prompt
+    found = []
+    for shape in shapes(run):
+
+        def compute(shape: Shape = shape) -> EncodedDataset:
+            images = painted_class_images(run, run.config.training.num_class_images, progress)
+            fitted = [image if image.size == shape else ImageOps.fit(image, shape) for image in images]
+            return encode(base_of(run), [(f"class-{i}", image, prompt) for i, image in enumerate(fitted)])
+
+        found.append(computed_once(run, "class_images", shape, compute))
+    return tuple(found)
+
+
+def shapes(run: Run) -> list[Shape]:
+    """The shapes that the photos have."""
+    return sorted({photo.shape for photo in dataset_of(run).photos})
+
+
+def computed_once(run: Run, name: str, shape: Shape, compute: Callable[[], EncodedDataset]) -> EncodedDataset:
+    """An encoded dataset of a run, kept in its folder."""
+    from portrayal.data.encode import EncodedDataset
+
+    path = run.folder / "encoded" / f"{name}-{shape[0]}x{shape[1]}.safetensors"
+    if not path.is_file():
+        with atomic_path(path) as temporary:
+            compute().save(temporary)
+    return EncodedDataset.load(path)
+
+
+def painted_class_images(run: Run, count: int, progress: Progress) -> list[Image.Image]:
+    """Pictures of the class by the base: painted once, then read back."""
+    from portrayal.data.class_images import ensure_class_images
+    from portrayal.generation.pictures import picture_seed
+
+    config = run.config
+    prompt = config.subject.filled_class_prompt
+    generation = config.generation.model_dump(exclude={"scenes", "num_images_per_scene"})
+    key = fingerprint(
+        [run.provenance["base"]["sha256"], prompt, generation, config.base.resolution, config.training.mixed_precision]
+    )
+    generator = generator_of(run)
+
+    def paint(numbers: Sequence[int]) -> Iterator[Image.Image]:
+        total = len(numbers)
+        with stage(run, "class_images", key, progress) as tick:
+            seeds = [picture_seed(CLASS_IMAGE_SEED, "class", number) for number in numbers]
+            yield from generator.paint([prompt] * total, seeds, lambda done: tick(done, total))
+
+    return ensure_class_images(key, count, paint, batch_size=config.generation.batch_size)

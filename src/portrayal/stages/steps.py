@@ -1,0 +1,162 @@
+"""Look at the weights a training kept on its way, choose each model's best step, and let the other steps go."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from portrayal.config import Trial
+from portrayal.run import Event, Progress, Run, write_json
+from portrayal.stages.data import heldout_data
+from portrayal.stages.shared import base_of, dataset_of, encoders_of, generator_of, stage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from portrayal.evaluation.curves import Curve
+
+SAMPLES = "steps"
+
+
+def choose_steps(run: Run, models: Sequence[str], progress: Progress) -> None:
+    """Settle the step at which each model is judged and used: one for all its trainings, see `draw_curve`."""
+    for model in models:
+        trials = [trial for trial in run.config.trials.values() if trial.model == model]
+        if curve_path(run, model).is_file():
+            progress(Event(f"steps.{model}", "skipped"))
+        else:
+            with stage(run, f"steps.{model}", [trial.name for trial in trials], progress) as tick:
+                write_json(curve_path(run, model), curve_of(run, trials, tick).as_json())
+        for trial in trials:
+            settle(run, trial, curve_of_model(run, model).best_step)
+
+
+def curve_path(run: Run, model: str) -> Path:
+    """Where the curve of a model lies."""
+    return run.model_folder(model) / "curve.json"
+
+
+def curve_of_model(run: Run, model: str) -> Curve:
+    """The curve of a model whose step has been chosen."""
+    from portrayal.evaluation.curves import Curve
+
+    return Curve.from_json(json.loads(curve_path(run, model).read_text(encoding="utf-8")))
+
+
+def kept_steps(run: Run, trial: Trial) -> list[int]:
+    """Steps of which a training has kept the weights."""
+    return sorted(int(path.name) for path in (run.model_folder(trial.name) / "steps").iterdir())
+
+
+def read_step(run: Run, trial: Trial, step: int) -> dict[str, Any]:
+    """Held-out losses, and the likeness of a picture of each scene, at one step; kept with its weights."""
+    from portrayal.models.methods import tuned
+
+    folder = run.model_folder(trial.name) / "steps" / str(step)
+    path = folder / "heldout.json"
+    if not path.is_file():
+        with tuned(base_of(run), folder):
+            likeness = likeness_now(run, trial, step) if run.config.study.readings > 1 else None
+            write_json(path, {"losses": losses_now(run, trial.fold), "identity": likeness})
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def losses_now(run: Run, fold: int) -> dict[str, Any]:
+    """Held-out losses of what is in place on the base, by photo, each `(T, N)`."""
+    from portrayal.evaluation.heldout import HeldoutGrid, heldout_losses
+
+    settings, (photos, places) = run.config.evaluation, heldout_data(run, fold)
+    grid = HeldoutGrid(settings.num_timesteps, settings.num_noises, run.config.seed)
+    return dict(zip(photos.ids, heldout_losses(base_of(run), photos, grid, places).tolist(), strict=True))
+
+
+def base_losses(run: Run) -> dict[str, Any]:
+    """Held-out losses of the untouched base on the photos of all folds, read once and kept."""
+    path = run.model_folder("base") / "heldout.json"
+    if not path.is_file():
+        found = [losses_now(run, fold) for fold in range(run.config.study.folds)]
+        write_json(path, {"losses": {photo: losses for part in found for photo, losses in part.items()}})
+    return dict(json.loads(path.read_text(encoding="utf-8"))["losses"])
+
+
+def likeness_now(run: Run, trial: Trial, step: int) -> list[float] | None:
+    """Likeness of a picture of each scene to the held-out photos; nothing without a judge of likeness."""
+    from portrayal.evaluation.metrics import subject_fidelity
+    from portrayal.generation.pictures import Picture, load_pictures, paint_missing, picture_seed
+
+    dataset, config, judge = dataset_of(run), run.config, encoders_of(run).identity
+    if judge is None:
+        return None
+    pictures = [
+        Picture(
+            samples_folder(run, trial.name) / str(step) / f"{scene}.png",
+            prompt.replace("{subject}", config.subject.subject),
+            picture_seed(config.seed, f"steps.{scene}", 0),
+        )
+        for scene, prompt in config.generation.scenes.items()
+    ]
+    paint_missing(generator_of(run), pictures, f"{trial.model} at step {step}", lambda *_: None)
+    photos = load_pictures([dataset.image_path(photo) for photo in dataset.heldout(trial.fold)])
+    painted = load_pictures([picture.path for picture in pictures])
+    return list(map(float, subject_fidelity(judge.images(list(painted)), judge.images(list(photos)))))
+
+
+def samples_folder(run: Run, name: str) -> Path:
+    """Where the pictures of a training's steps lie; those of each model's first training are kept."""
+    return run.folder / "images" / SAMPLES / name
+
+
+def curve_of(run: Run, trials: Sequence[Trial], tick: Callable[[int, int], None]) -> Curve:
+    """The curve of a model: each kept step of each of its trainings is looked at."""
+    import numpy as np
+
+    from portrayal.evaluation.curves import draw_curve
+    from portrayal.evaluation.metrics import log_ratio
+
+    base, settings, steps = base_losses(run), run.config.evaluation, kept_steps(run, trials[0])
+    readings: list[list[dict[str, Any]]] = []
+    for number, trial in enumerate(trials):
+        readings.append([])
+        for place, step in enumerate(steps):
+            readings[-1].append(read_step(run, trial, step))
+            tick(number * len(steps) + place + 1, len(trials) * len(steps))
+    by_photo: dict[str, list[list[float]]] = {}
+    for course in readings:
+        for photo in course[0]["losses"]:
+            losses = np.array([reading["losses"][photo] for reading in course])
+            ratios = log_ratio(losses, np.broadcast_to(np.array(base[photo]), losses.shape))
+            by_photo.setdefault(photo, []).append(ratios.mean(axis=1).tolist())
+    likeness = [[reading["identity"] for reading in course] for course in readings]
+    measured = all(one is not None for course in likeness for one in course)
+    return draw_curve(
+        steps,
+        np.array([np.mean(rows, axis=0) for rows in by_photo.values()]),
+        units_of(np.array(likeness)) if measured else None,
+        loss_margin=settings.margin_heldout_loss,
+        identity_margin=settings.margin_identity,
+    )
+
+
+def units_of(likeness: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Likeness `(trainings, readings, pictures)` as `(units, readings)`: trainings, or the pictures of the only one."""
+    units: NDArray[np.float64] = likeness.mean(axis=2) if len(likeness) > 1 else likeness[0].T
+    return units
+
+
+def settle(run: Run, trial: Trial, step: int) -> None:
+    """Put the weights of a step in their model's place and delete those of the others."""
+    folder = run.model_folder(trial.name)
+    steps = folder / "steps"
+    if not steps.is_dir():
+        return
+    for path in sorted((steps / str(step)).iterdir()):
+        path.replace(folder / path.name)
+    described = json.loads((folder / "method.json").read_text(encoding="utf-8"))
+    write_json(folder / "method.json", described | {"step": step})
+    shutil.rmtree(steps)
+    if trial.name != trial.model:
+        shutil.rmtree(samples_folder(run, trial.name), ignore_errors=True)
