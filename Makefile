@@ -18,7 +18,8 @@ DEMO := examples/photos --class woman --consent --recipe pocket-demo
 # Enough to pass through every stage; far too little to learn a person.
 SHORT := --set method.unet.max_train_steps=6 --set method.lora.max_train_steps=6 --set training.num_class_images=4 \
 	--set training.checkpointing_steps=0 --set generation.num_inference_steps=4 --set generation.num_images_per_scene=1 \
-	--set control.num_images=1 --set evaluation.num_timesteps=4
+	--set control.num_images=1 --set control.scales=[0,1] --set evaluation.num_timesteps=4 --set study.folds=2 \
+	--set study.readings=2
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +36,7 @@ check: env ## lint, format, types, import contracts
 	@$(BIN)/lint-imports --no-logo
 
 demo: env ## the whole job on the example photos, with the embedded base: runs/demo/report.html
-	@$(BIN)/portrayal run $(DEMO) --out runs/demo
+	@$(BIN)/portrayal run $(DEMO) --quick --out runs/demo
 
 demo-short: env ## every stage of the demo in about a minute, in a folder of its own
 	@folder=$$(mktemp -d -t portrayal-demo.XXXXXX); \

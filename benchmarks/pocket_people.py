@@ -132,8 +132,9 @@ def draw_photos(number: int, folder: Path) -> Person:
 
 
 def config_of(person: Person, changes: Sequence[str]) -> Config:
-    """The demo's recipe with prompts that name clothes, without ControlNets, which are judged elsewhere."""
-    plan = portrayal.make_plan("pocket-demo", [f"subject.class_noun={person.gender}", *changes])
+    """The demo's recipe with prompts that name clothes, one fold, and no ControlNets, which are judged elsewhere."""
+    settings = [f"subject.class_noun={person.gender}", "study.folds=1", "study.final=false", *changes]
+    plan = portrayal.make_plan("pocket-demo", settings)
     values: dict[str, Any] = plan.config.model_dump(mode="json", exclude_none=True)
     values["generation"]["scenes"] = {scene: prompt for scene, (_, prompt) in OUTFITS.items()}
     set_value(values, "control.enabled=false")
@@ -210,7 +211,7 @@ def likeness(run: portrayal.Run, model: str) -> float:
     base, dataset = base_of(run), dataset_of(run)
     identity = load_encoders(base.source, base.device).identity
     assert identity is not None
-    photos = identity.images([Image.open(dataset.image_path(photo)).convert("RGB") for photo in dataset.training()])
+    photos = identity.images([Image.open(dataset.image_path(photo)).convert("RGB") for photo in dataset.training(0)])
     painted = identity.images([Image.open(path).convert("RGB") for path in paths])
     return float((painted @ photos.mean(axis=0) / np.linalg.norm(photos.mean(axis=0))).mean())
 

@@ -59,7 +59,7 @@ def main() -> None:
 def study(number: int, out: Path, changes: Sequence[str]) -> dict[str, Any]:
     """Train, paint and measure one person's models."""
     kind = list(STUDIES)[number % 2]
-    settings = ["study.full_unet=false", "evaluation.num_timesteps=10", *STUDIES[kind], *changes]
+    settings = ["study.full_unet=false", *STUDIES[kind], *changes]
     config = config_of(subject(FIRST_PERSON + number), settings)
     run = portrayal.prepare(out / f"photos-{number}", config, out / f"person-{number}", consent=True)
     portrayal.train(run)

@@ -11,6 +11,7 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -124,8 +125,31 @@ def test_a_dry_run_prints_the_settled_plan_and_makes_nothing(photos: Path, out: 
     assert plan["base"] == {"name": "pocket", "resolution": 128}
     assert plan["training"]["mixed_precision"] == "no"
     assert plan["study"]["ranks"] == [2, 4]
-    assert "trains unet (3 steps), lora-2 (3 steps), lora-4 (3 steps); paints 16 pictures" in result.stdout
+    assert "trains unet (3 steps), lora-2 (3 steps, 2 times), lora-4 (3 steps, 2 times)" in result.stdout
+    assert "paints 24 pictures" in result.stdout
     assert not out.exists()
+
+
+def planned(photos: Path, *arguments: object) -> dict[str, Any]:
+    """What would be done, as JSON."""
+    result = portrayal("run", photos, "--dry-run", "--json", *SETTINGS, *arguments)
+    assert result.exit_code == 0
+    return dict(json.loads(result.stdout)["plan"])
+
+
+def test_a_study_is_quick_or_thorough(photos: Path) -> None:
+    assert planned(photos, "--quick")["trainings"] == {"unet": 1, "lora-2": 1, "lora-4": 1}
+    assert planned(photos, "--thorough")["trainings"] == {"unet": 5, "lora-2": 15, "lora-4": 15}
+    assert planned(photos, "--thorough", "--set", "study.seeds=1")["trainings"]["lora-2"] == 5
+    assert "opposites" in portrayal("run", photos, "--quick", "--thorough").output
+
+
+def test_a_rank_above_a_layer_s_width_is_noted(photos: Path) -> None:
+    plain, wide = planned(photos), planned(photos, "--set", "study.ranks=[4,200]")
+    assert plain["notes"] == []
+    assert len(wide["notes"]) == 1
+    assert wide["notes"][0].startswith("lora-200: rank 200 is above the width of")
+    assert wide["disk_gib"] > plain["disk_gib"]
 
 
 def test_a_dry_run_s_toml_is_a_recipe(photos: Path, out: Path, tmp_path: Path) -> None:

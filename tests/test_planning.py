@@ -18,7 +18,8 @@ def test_what_is_left_open_is_filled_in() -> None:
     assert plan.config.base.resolution == 128
     assert plan.config.base.name == "pocket"
     assert plan.config.training.mixed_precision in ("no", "fp16", "bf16")
-    assert plan.num_pictures == 5 * 5 * plan.config.generation.num_images_per_scene
+    assert plan.num_trainings == {"unet": 1, "lora-8": 3, "lora-16": 3, "lora-32": 3}
+    assert plan.num_pictures == (1 + 3 * 3 + 1) * 5 * plan.config.generation.num_images_per_scene
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 is fine on a GPU")

@@ -29,6 +29,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+QUICK = ["study.folds=1"]
+THOROUGH = ["study.folds=5", "study.unet_folds=5", "study.seeds=3"]
 EXPECTED_OS_ERRORS = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.EIO}
 
 Photos = Annotated[
@@ -64,6 +66,8 @@ RecipeFlag = Annotated[
 SetFlag = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; may be repeated.")
 ]
+QuickFlag = Annotated[bool, typer.Option("--quick", hidden=True)]  # shorthands for settings, told in the command's help
+ThoroughFlag = Annotated[bool, typer.Option("--thorough", hidden=True)]
 ConsentFlag = Annotated[
     bool | None,
     typer.Option(
@@ -88,22 +92,28 @@ def run(
     out: OutFlag = None,
     recipe: RecipeFlag = None,
     settings: SetFlag = None,
+    quick: QuickFlag = False,
+    thorough: ThoroughFlag = False,
     consent: ConsentFlag = None,
     dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Do the whole job: prepare, train, paint, judge, report. The same command again goes on where it stopped.
 
+    Each LoRA is trained three times, each time without a third of the photos, and judged on that third. `--quick`
+    trains each model once: sooner done, and the verdict cannot know the luck of a training. `--thorough` trains each
+    LoRA fifteen times, and sees finer differences.
+
     Examples:
 
     portrayal run photos/ann --class woman
 
-    portrayal run photos/rex --class dog --base sd15 --recipe sd15-24gb
+    portrayal run photos/rex --class dog --base sd15 --recipe sd15-24gb --quick
 
     portrayal run photos/ann --set study.ranks=[8,16] --set seed=7 --dry-run
     """
     with outcome("run", as_json) as result:
-        plan = portrayal.make_plan(recipe, overrides(base, class_noun, settings))
+        plan = portrayal.make_plan(recipe, [*effort(quick, thorough), *overrides(base, class_noun, settings)])
         if dry_run:
             show_plan(plan, result, as_json)
             return
@@ -123,6 +133,8 @@ def prepare(
     out: OutFlag = None,
     recipe: RecipeFlag = None,
     settings: SetFlag = None,
+    quick: QuickFlag = False,
+    thorough: ThoroughFlag = False,
     consent: ConsentFlag = None,
     check: Annotated[
         bool,
@@ -134,7 +146,7 @@ def prepare(
     """Start a run: upright square pictures, captions, held-out photos, and what was found."""
     with outcome("prepare", as_json) as result:
         wanted = [*(settings or ()), *(["prepare.strict=true"] if strict else [])]
-        plan = portrayal.make_plan(recipe, overrides(base, class_noun, wanted))
+        plan = portrayal.make_plan(recipe, [*effort(quick, thorough), *overrides(base, class_noun, wanted)])
         if check:
             sheet = out or Path(f"{name_of(photos)}-check.jpg")
             with progress_lines() as progress:
@@ -258,6 +270,13 @@ def overrides(base: str | None, class_noun: str | None, settings: list[str] | No
     )
 
 
+def effort(quick: bool, thorough: bool) -> list[str]:
+    """How large a study is, as settings."""
+    if quick and thorough:
+        raise typer.BadParameter("--quick and --thorough are opposites; leave one out.")
+    return QUICK if quick else THOROUGH if thorough else []
+
+
 def folder_for(photos: Path, out: Path | None) -> Path:
     """Where a run goes when nobody said."""
     return out or Path("runs") / name_of(photos)
@@ -348,8 +367,15 @@ def show_plan(plan: portrayal.Plan, result: dict[str, Any], as_json: bool) -> No
     if as_json:
         return
     typer.echo(f"# base {plan.source.name} on {plan.device}: {plan.source.reason}")
-    steps = ", ".join(f"{name} ({count} steps)" for name, count in described["models"].items())
-    typer.echo(f"# trains {steps}; paints {plan.num_pictures} pictures; needs {plan.disk_gib:.1f} GiB of disk")
+    times = described["trainings"]
+    trainings = [
+        f"{name} ({count} steps{f', {times[name]} times' if times[name] > 1 else ''})"
+        for name, count in described["models"].items()
+    ]
+    typer.echo(f"# trains {', '.join(trainings)}")
+    typer.echo(f"# paints {plan.num_pictures} pictures of scenes; needs {plan.disk_gib:.1f} GiB of disk")
+    for note in plan.notes:
+        typer.echo(f"# note: {note}")
     typer.echo(plan.config.to_toml())
 
 

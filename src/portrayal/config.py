@@ -250,7 +250,7 @@ class StudyConfig(Section):
     """How many of these folds the full UNet is trained on, which takes the longest."""
 
     seeds: PositiveInt = 1
-    """Trainings on each fold, each from another seed."""
+    """Trainings of each LoRA on each fold, each from another seed; the full UNet is trained from one."""
 
     readings: PositiveInt = 6
     """Times in its course that a training is looked at; the weights are kept until the best step is chosen."""
@@ -518,7 +518,7 @@ class Config(Section):
         for seed in range(study.seeds):
             for fold in range(study.folds):
                 for model in self.methods:
-                    if model != "unet" or fold < study.unet_folds:
+                    if model != "unet" or (fold < study.unet_folds and seed == 0):
                         name = model + (f".fold-{fold + 1}" if fold else "") + (f".seed-{seed + 1}" if seed else "")
                         found[name] = Trial(name, model, fold, seed)
         return found

@@ -7,17 +7,24 @@ import shutil
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from portrayal.config import Config, LoraMethod
+from portrayal.config import TEXT_ENCODER_TARGETS, Config, LoraMethod, Method
 from portrayal.errors import MachineError, UsageError
-from portrayal.models.source import BaseSource, find_base, part_config, weight_files
+from portrayal.models.source import BaseSource, find_base, part_config
 from portrayal.settings import load_config
+
+if TYPE_CHECKING:
+    from torch import nn
 
 GIB = 2**30
 LORA_GIB, ROW_GIB, SHARE_OF_MEMORY = 2.3, 1.4, 0.7
 """GiB that training a LoRA takes at 512 pixels in bf16, and each picture of the batch (`python -m
 benchmarks.lora_packs`); and what of the memory is counted on."""
+TRAINING_STATE = 3 * 4
+"""Bytes of a weight in a checkpoint: itself and two averages of its gradient, in fp32."""
+WEIGHT_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
+PICTURES_GIB = 0.1
 
 
 @dataclass(frozen=True)
@@ -29,12 +36,14 @@ class Plan:
         source: The base.
         device: `cuda`, `mps` or `cpu`.
         disk_gib: Disk space the run needs at its fullest.
+        notes: What is done as asked, and may not be what was meant.
     """
 
     config: Config
     source: BaseSource
     device: str
     disk_gib: float
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The plan for programs."""
@@ -43,15 +52,23 @@ class Plan:
             "device": self.device,
             "disk_gib": round(self.disk_gib, 2),
             "models": {name: method.max_train_steps for name, method in self.config.methods.items()},
+            "trainings": self.num_trainings,
             "pictures": self.num_pictures,
+            "notes": list(self.notes),
             "config": self.config.model_dump(mode="json"),
         }
 
     @property
+    def num_trainings(self) -> dict[str, int]:
+        """How often each model is trained to be judged."""
+        models = [trial.model for trial in self.config.trials.values()]
+        return {name: models.count(name) for name in self.config.methods}
+
+    @property
     def num_pictures(self) -> int:
-        """Pictures of scenes, over all models and the base."""
+        """Pictures of scenes that are judged, over all trainings and the base."""
         generation = self.config.generation
-        return (len(self.config.methods) + 1) * len(generation.scenes) * generation.num_images_per_scene
+        return (len(self.config.trials) + 1) * len(generation.scenes) * generation.num_images_per_scene
 
 
 def default_recipe(source: BaseSource) -> str:
@@ -109,8 +126,9 @@ def settle(config: Config, source: BaseSource | None = None) -> Plan:
     )
     training = config.training.model_copy(update={"mixed_precision": precision})
     settled = config.model_copy(update={"base": base, "training": training})
-    check_against_base(settled, source)
-    return Plan(settled, source, device.type, disk_needed(settled, source))
+    parts = empty_parts(source)
+    check_against_base(settled, source, parts["unet"])
+    return Plan(settled, source, device.type, disk_needed(settled, parts), tuple(wide_ranks(settled, parts["unet"])))
 
 
 def check_trackers(config: Config) -> None:
@@ -148,10 +166,22 @@ def native_resolution(source: BaseSource) -> int:
     return int(unet["sample_size"]) * int(2 ** (len(vae["block_out_channels"]) - 1))
 
 
-def check_against_base(config: Config, source: BaseSource) -> None:
-    """Refuse prompts the base would cut off and adapters it has no place for, before anything is made."""
+def empty_parts(source: BaseSource) -> dict[str, nn.Module]:
+    """A base's UNet and text encoder without their weights: layers and sizes, in no memory."""
     from accelerate import init_empty_weights
     from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    folder = source.config_folder or source.path
+    with init_empty_weights():
+        return {
+            "unet": UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder, subfolder="unet")),
+            "text_encoder": CLIPTextModel(CLIPTextConfig.from_pretrained(folder, subfolder="text_encoder")),
+        }
+
+
+def check_against_base(config: Config, source: BaseSource, unet: nn.Module) -> None:
+    """Refuse prompts the base would cut off and adapters it has no place for, before anything is made."""
     from transformers import CLIPTokenizer
 
     from portrayal.models.base import check_prompts
@@ -164,17 +194,53 @@ def check_against_base(config: Config, source: BaseSource) -> None:
     prompts += [config.control.prompt.replace("{subject}", subject.subject), config.generation.negative_prompt]
     check_prompts(tokenizer, [*prompts, subject.filled_instance_prompt, subject.filled_class_prompt])
     if any(isinstance(method, LoraMethod) for method in config.methods.values()):
-        with init_empty_weights():
-            unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder, subfolder="unet"))
         check_targets(unet, config.method.lora.target_modules)
 
 
-def disk_needed(config: Config, source: BaseSource) -> float:
-    """GiB a run needs: tuned weights, one checkpoint with the optimizer's state, and room for pictures."""
-    base = sum(file.stat().st_size for file in weight_files(source.path))
-    weights = base * (len(config.study.ranks) * 0.2 + config.study.full_unet)
-    checkpoint = base * 6 if config.study.full_unet and config.training.checkpointing_steps else 0
-    return (weights + checkpoint) / GIB + 0.1
+def wide_ranks(config: Config, unet: nn.Module) -> list[str]:
+    """What to know of LoRAs that are wider than a layer: they are trained as asked, and larger than they need be."""
+    from portrayal.models.methods import adapted_layers
+
+    notes = []
+    for name, method in config.methods.items():
+        if not isinstance(method, LoraMethod):
+            continue
+        widths = [min(shape) for shape in adapted_layers(unet, method.target_modules)]
+        narrow = [width for width in widths if width < method.rank]
+        if narrow:
+            notes.append(
+                f"{name}: rank {method.rank} is above the width of {len(narrow)} of the {len(widths)} layers it adapts "
+                f"(the narrowest: {min(narrow)}). It is trained as asked; there it can do no more than a rank equal "
+                "to the width."
+            )
+    return notes
+
+
+def num_weights(method: Method, parts: dict[str, nn.Module]) -> int:
+    """How many weights a method trains."""
+    from portrayal.models.methods import adapted_layers
+
+    trained = ["unet", "text_encoder"] if method.train_text_encoder else ["unet"]
+    if not isinstance(method, LoraMethod):
+        return sum(weight.numel() for part in trained for weight in parts[part].parameters())
+    targets = {"unet": method.target_modules, "text_encoder": TEXT_ENCODER_TARGETS}
+    return sum(method.rank * sum(shape) for part in trained for shape in adapted_layers(parts[part], targets[part]))
+
+
+def disk_needed(config: Config, parts: dict[str, nn.Module]) -> float:
+    """GiB a run needs at its fullest: before best steps are chosen, every reading of every training is kept.
+
+    One checkpoint is written before the last one goes; of a pack it holds all that is trained together.
+    """
+    weights = {name: num_weights(method, parts) for name, method in config.methods.items()}
+    size, readings = WEIGHT_BYTES[config.training.save_precision], config.study.readings
+    kept = size * readings * sum(weights[trial.model] for trial in config.trials.values())
+    checkpoint = 0
+    if config.training.checkpointing_steps:
+        loras = [weights[trial.model] for trial in config.trials.values() if trial.model != "unet"]
+        together = sum(sorted(loras)[-loras_at_once(config) :])
+        checkpoint = 2 * TRAINING_STATE * max(weights.get("unet", 0), together)
+    return (kept + checkpoint) / GIB + PICTURES_GIB
 
 
 def loras_at_once(config: Config) -> int:

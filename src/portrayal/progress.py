@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 TITLES = {
     "prepare": "prepare photos",
     "class_images": "paint class images",
+    "train.final": "train on all photos",
+    "generate.final": "paint scenes with it",
     "evaluate": "judge",
     "report": "write report",
 }
-UNITS = {"train": "steps/s", "prepare": "photos/s", "evaluate": "models/s"}
+UNITS = {"train": "steps/s", "prepare": "photos/s", "steps": "readings/s", "evaluate": "models/s"}
 
 
 class RateColumn(ProgressColumn):
@@ -43,7 +45,7 @@ class ProgressLines:
         self.started: dict[str, float] = {}
         self.tasks: dict[str, Any] = {}
         self.progress = Progress(
-            TextColumn("{task.description:<20}"),
+            TextColumn("{task.description:<31}"),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             RateColumn(),
@@ -102,7 +104,13 @@ class ProgressLines:
 def title_of(stage: str) -> str:
     """What a person calls a stage."""
     kind, _, model = stage.partition(".")
-    verbs = {"train": "train", "generate": "paint scenes", "paint": "paint"}
+    verbs = {
+        "train": "train",
+        "steps": "find best step of",
+        "generate": "paint scenes",
+        "paint": "paint",
+        "control": "paint to",
+    }
     return TITLES.get(stage, f"{verbs.get(kind, kind)} {model.replace('.', ' ')}".strip())
 
 

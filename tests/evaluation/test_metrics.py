@@ -217,51 +217,39 @@ def test_student_t_refuses_what_has_no_quantile() -> None:
 def test_intervals_cover_the_truth_even_with_three_units(units: int) -> None:
     # A percentile bootstrap fails this at three units: it covers about 75 %.
     rng = np.random.default_rng(units)
-    found = [metrics.bootstrap_mean(rng.normal(1, 2, units), seed=0, resamples=500) for _ in range(500)]
+    found = [metrics.mean_estimate(rng.normal(1, 2, units)).interval() for _ in range(500)]
     missed = sum(
         interval.low is None or interval.high is None or not interval.low <= 1 <= interval.high for interval in found
     )
     assert missed / len(found) <= 0.08
 
 
-def test_same_seed_same_interval_and_more_confidence_is_wider() -> None:
-    values = np.array([0.1, 0.5, 0.3, 0.9])
-    first = metrics.bootstrap_mean(values, seed=3)
-    assert first == metrics.bootstrap_mean(values, seed=3)
-    wide = metrics.bootstrap_mean(values, seed=3, confidence=0.99)
+def test_the_error_is_that_of_resampling_whole_units() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=6)
+    drawn = rng.choice(values, (20_000, 6)).mean(axis=1).std() * math.sqrt(6 / 5)
+    assert metrics.mean_estimate(values).standard_error == pytest.approx(drawn, rel=0.02)
+
+
+def test_more_confidence_is_wider() -> None:
+    estimate = metrics.mean_estimate([0.1, 0.5, 0.3, 0.9])
+    first, wide = estimate.interval(), estimate.interval(0.99)
     assert first.low is not None
     assert wide.low is not None
     assert wide.low < first.low
 
 
-def test_pictures_of_one_seed_are_not_independent() -> None:
-    seeds = np.array([0.2, 0.5, 0.8])
-    repeated, clusters = np.repeat(seeds, 20), np.repeat(["a", "b", "c"], 20)
-    clustered, few = metrics.clustered_bootstrap(repeated, clusters, seed=0), metrics.bootstrap_mean(seeds, seed=0)
-    assert (clustered.mean, clustered.low) == (pytest.approx(few.mean), pytest.approx(few.low))
-    naive = metrics.bootstrap_mean(repeated, seed=0)
-    assert naive.excludes_zero
-    assert not clustered.excludes_zero
-
-
-def test_two_way_is_no_shorter_than_either_way_alone() -> None:
+def test_two_way_is_no_shorter_than_the_rows_alone() -> None:
     rng = np.random.default_rng(0)
     grid = rng.normal(size=(5, 1)) + rng.normal(size=(1, 5)) + 0.1 * rng.normal(size=(5, 5))
-    both = metrics.two_way_bootstrap(grid, seed=0)
-    assert both.low is not None
+    both, rows = metrics.two_way_estimate(grid), metrics.mean_estimate(grid.mean(axis=1))
     assert both.mean == pytest.approx(grid.mean())
-    for axis in (0, 1):
-        alone = metrics.bootstrap_mean(grid.mean(axis=axis), seed=0)
-        assert alone.low is not None
-        assert both.low < alone.low
+    assert both.standard_error > rows.standard_error
 
 
 def test_a_single_unit_has_no_interval_and_proves_nothing() -> None:
-    for single in (
-        metrics.bootstrap_mean([0.7], seed=0),
-        metrics.clustered_bootstrap([0.6, 0.8], [1, 1], seed=0),
-        metrics.two_way_bootstrap([[0.6, 0.8]], seed=0),
-    ):
+    for estimate in (metrics.mean_estimate([0.7]), metrics.two_way_estimate([[0.6, 0.8]])):
+        single = estimate.interval()
         assert single.as_json() == {"mean": pytest.approx(0.7), "low": None, "high": None}
         assert not single.excludes_zero
         assert not single.within(1)
@@ -269,9 +257,9 @@ def test_a_single_unit_has_no_interval_and_proves_nothing() -> None:
 
 
 def test_equal_values_have_an_interval_of_no_width() -> None:
-    assert metrics.bootstrap_mean([0.1] * 3, seed=0).excludes_zero
-    assert metrics.two_way_bootstrap(np.full((3, 3), 0.1), seed=0).within(0.1)
-    assert not metrics.bootstrap_mean([0.0] * 3, seed=0).excludes_zero
+    assert metrics.mean_estimate([0.1] * 3).interval().excludes_zero
+    assert metrics.two_way_estimate(np.full((3, 3), 0.1)).interval().within(0.1001)
+    assert not metrics.mean_estimate([0.0] * 3).interval().excludes_zero
 
 
 def test_difference_of_independent_means_is_welch() -> None:
@@ -285,12 +273,7 @@ def test_difference_of_independent_means_is_welch() -> None:
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [[1.0]]])
 def test_intervals_refuse_what_is_not_a_list_of_numbers(values: list[float]) -> None:
     with pytest.raises(ValueError, match=r"expected|finite"):
-        metrics.bootstrap_mean(values, seed=0)
-
-
-def test_clusters_must_match_values() -> None:
-    with pytest.raises(ValueError, match="clusters"):
-        metrics.clustered_bootstrap([1.0, 2.0], [1], seed=0)
+        metrics.mean_estimate(values)
 
 
 def test_pck_counts_joints_within_a_tenth_of_the_figure() -> None:

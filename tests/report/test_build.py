@@ -72,9 +72,9 @@ def test_a_full_run_shows_every_part(full: tuple[str, str], full_run: Path) -> N
     html, markdown = full
     page = Page(html)
     assert page.tags["svg"] == 7
-    # 7 in the opening strip, 14 photos, 5 scenes x 3 side by side, 5 x 5 x 2 in the grid, for outline and
-    # pose 2 given and 2 models x 4 seeds with and without it; the last is the lightbox's
-    assert page.tags["img"] == 7 + 14 + 15 + 50 + 2 * (2 + 16) + 1
+    # 7 in the opening strip, 14 photos, 5 scenes x 3 side by side, 5 x 5 x 2 in the grid, for outline and pose 2 given
+    # and for each of 3 models one seed at 3 strengths and 3 seeds at the greatest; the last is the lightbox's
+    assert page.tags["img"] == 7 + 14 + 15 + 50 + 2 * (2 + 3 * (3 + 3)) + 1
     for words in (
         "Use the full UNet",
         "LoRA 128",

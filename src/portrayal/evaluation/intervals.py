@@ -1,11 +1,12 @@
-"""How sure a mean is: bootstrap standard errors over photos and seeds, with Student's t for the few there are.
+"""How sure a mean is: the error that other photos and seeds would make, with Student's t for the few there are.
 
 A run has three to six held-out photos and about as many seeds. A percentile (or BCa) interval never leaves the range
 of the values, so it excludes 0 whenever all units agree in sign: by chance alone in ``2 ** (1 - n)`` of cases, 25 %
-at three units. The standard error is therefore bootstrapped, made unbiased by ``sqrt(n / (n - 1))``, and multiplied
+at three units. So the standard error of resampling whole units, made unbiased by ``sqrt(n / (n - 1))``, is multiplied
 by the quantile of Student's t with ``n - 1`` degrees of freedom: Hesterberg 2015, "What teachers should know about
 the bootstrap", arXiv:1411.5279 (why small-sample percentile intervals are too short); Cameron, Gelbach & Miller
-2008, doi:10.1162/rest.90.3.414 (few clusters need t with clusters - 1).
+2008, doi:10.1162/rest.90.3.414 (few clusters need t with clusters - 1). What is resampled are means, and their
+bootstrap error has a closed form; nothing is drawn.
 
 Units are photos and seeds. Timesteps and noise draws are never resampled: their number is chosen at will, and an
 interval over them would shrink with computing time while the photos stay as few as they are.
@@ -89,7 +90,7 @@ class Estimate:
 
 
 def mean_estimate(values: ArrayLike) -> Estimate:
-    """Mean of independent values, shape ``(N,)``: what :func:`cluster_estimate` tends to, without drawing.
+    """Mean of independent values, shape ``(N,)``: one for each photo, or one for each seed.
 
     Raises:
         ValueError: If nothing is given or a value is not finite.
@@ -106,8 +107,8 @@ def two_way_estimate(grid: ArrayLike) -> Estimate:
     """Mean of a grid ``(F, C)``, rows and columns both drawn at random: folds of photos, and seeds.
 
     The variance of cluster resampling by rows and by columns, less what both count (Cameron, Gelbach & Miller 2011,
-    doi:10.1198/jbes.2010.07136, Eq. 2.13), in closed form: resampling a mean needs no drawing. What columns add is
-    never taken to be less than nothing. Degrees of freedom: those of the rows.
+    doi:10.1198/jbes.2010.07136, Eq. 2.13). What columns add is never taken to be less than nothing. Degrees of
+    freedom: those of the rows.
 
     Raises:
         ValueError: If the grid is empty, not two-dimensional, or not finite.
@@ -120,73 +121,6 @@ def two_way_estimate(grid: ArrayLike) -> Estimate:
     of_columns, of_cells = mean_estimate(array.mean(axis=0)), mean_estimate(array.ravel())
     more = max(0.0, of_columns.standard_error**2 - of_cells.standard_error**2)
     return Estimate(of_rows.mean, math.sqrt(of_rows.standard_error**2 + more), rows - 1)
-
-
-def cluster_estimate(values: ArrayLike, clusters: ArrayLike, *, seed: int, resamples: int = 2000) -> Estimate:
-    """Mean of all values, with the standard error of resampling whole clusters.
-
-    Args:
-        values: Measurements, shape ``(N,)``.
-        clusters: The photo or seed each belongs to, shape ``(N,)``, any labels.
-        seed: Seed of the resampling; the same seed gives the same estimate.
-        resamples: Bootstrap resamples.
-
-    Raises:
-        ValueError: If the shapes differ, nothing is given, or a value is not finite.
-    """
-    array, labels = _finite(values, 1), np.asarray(clusters)
-    if labels.shape != array.shape:
-        raise ValueError(f"clusters have shape {labels.shape}, values {array.shape}")
-    _, index = np.unique(labels, return_inverse=True)
-    sums, sizes = np.bincount(index, weights=array), np.bincount(index)
-    count = len(sizes)
-    if count < 2:
-        return Estimate(float(array.mean()), 0.0, 0)
-    draws = _draws(np.random.default_rng(seed), count, resamples)
-    spread = float(np.std((draws @ sums) / (draws @ sizes)))
-    return Estimate(float(array.mean()), _unless_constant(spread, array) * math.sqrt(count / (count - 1)), count - 1)
-
-
-def bootstrap_mean(values: ArrayLike, *, seed: int, resamples: int = 2000, confidence: float = 0.95) -> Interval:
-    """Mean of independent values, shape ``(N,)``: one per photo, or one per seed.
-
-    Raises:
-        ValueError: If nothing is given or a value is not finite.
-    """
-    array = _finite(values, 1)
-    return cluster_estimate(array, np.arange(len(array)), seed=seed, resamples=resamples).interval(confidence)
-
-
-def clustered_bootstrap(
-    values: ArrayLike, clusters: ArrayLike, *, seed: int, resamples: int = 2000, confidence: float = 0.95
-) -> Interval:
-    """Mean of values that come in clusters, both of shape ``(N,)``: all pictures of a seed stay together.
-
-    Raises:
-        ValueError: If the shapes differ, nothing is given, or a value is not finite.
-    """
-    return cluster_estimate(values, clusters, seed=seed, resamples=resamples).interval(confidence)
-
-
-def two_way_bootstrap(values: ArrayLike, *, seed: int, resamples: int = 2000, confidence: float = 0.95) -> Interval:
-    """Mean of a grid of shape ``(photos, seeds)``, both resampled: for claims about new photos and new seeds.
-
-    Rows and columns are drawn independently, the "pigeonhole" bootstrap of Owen 2007, doi:10.1214/07-AOAS122, which is
-    conservative. Degrees of freedom: those of the smaller side. A grid with a single row or column has no interval.
-
-    Raises:
-        ValueError: If the grid is empty, not two-dimensional, or not finite.
-    """
-    grid = _finite(values, 2)
-    rows, columns = grid.shape
-    fewest = min(rows, columns)
-    if fewest < 2:
-        return Interval(float(grid.mean()), None, None)
-    rng = np.random.default_rng(seed)
-    row_draws, column_draws = _draws(rng, rows, resamples), _draws(rng, columns, resamples)
-    means = np.einsum("nr,rc,nc->n", row_draws, grid, column_draws, optimize=True) / grid.size
-    error = _unless_constant(float(np.std(means)), grid) * math.sqrt(fewest / (fewest - 1))
-    return Estimate(float(grid.mean()), error, fewest - 1).interval(confidence)
 
 
 def student_t_central(t: float, degrees: int) -> float:
@@ -220,13 +154,8 @@ def _central_of_angle(angle: float, degrees: int) -> float:
     return 2 / math.pi * (angle + sine * total) if odd else sine * total
 
 
-def _draws(rng: np.random.Generator, count: int, resamples: int) -> Floats:
-    """How often each of ``count`` units occurs in each resample, shape ``(resamples, count)``."""
-    return rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
-
-
 def _unless_constant(spread: float, values: Floats) -> float:
-    """0 for equal values, whose resamples differ by rounding alone."""
+    """0 for equal values, whose spread is rounding alone."""
     return 0.0 if np.ptp(values) == 0 else spread
 
 

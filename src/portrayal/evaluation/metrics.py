@@ -15,19 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from portrayal.evaluation.colour import Colour, colour_statistics
-from portrayal.evaluation.intervals import (
-    Floats,
-    Interval,
-    bootstrap_mean,
-    clustered_bootstrap,
-    two_way_bootstrap,
-)
+from portrayal.evaluation.intervals import Floats, Interval, mean_estimate, two_way_estimate
 
 __all__ = [
     "Colour",
     "Interval",
-    "bootstrap_mean",
-    "clustered_bootstrap",
     "colour_statistics",
     "copying",
     "cosine_matrix",
@@ -35,12 +27,13 @@ __all__ = [
     "edge_f1",
     "heldout_gain",
     "log_ratio",
+    "mean_estimate",
     "normalised",
     "pck",
     "prompt_fidelity",
     "real_fidelity",
     "subject_fidelity",
-    "two_way_bootstrap",
+    "two_way_estimate",
 ]
 
 

@@ -162,11 +162,25 @@ def lora_config(method: LoraMethod, targets: tuple[str, ...]) -> Any:
     return LoraConfig(r=method.rank, lora_alpha=alpha, lora_dropout=method.dropout, target_modules=list(targets))
 
 
+def adapted_layers(module: nn.Module, targets: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Inputs (a kernel's places among them) and outputs of each linear or convolutional layer that is a target."""
+    return [
+        (layer.weight[0].numel(), layer.weight.shape[0])
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d) and is_target(name, targets)
+    ]
+
+
+def is_target(layer: str, targets: tuple[str, ...]) -> bool:
+    """Whether PEFT would adapt a layer of that name."""
+    return any(layer == target or layer.endswith(f".{target}") for target in targets)
+
+
 def check_targets(unet: nn.Module, targets: tuple[str, ...]) -> None:
     """Refuse a target that matches no linear or convolutional layer."""
     layers = [name for name, module in unet.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     for target in targets:
-        if not any(layer == target or layer.endswith(f".{target}") for layer in layers):
+        if not any(is_target(layer, (target,)) for layer in layers):
             ends = sorted({".".join(layer.split(".")[-count:]) for layer in layers for count in (1, 2, 3)})
             raise UsageError(
                 f"method.lora.target_modules: {target!r} matches no layer of the UNet; {nearest(target, ends)}",

@@ -58,9 +58,14 @@ def measure(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
 
 def evaluated_files(run: Run) -> list[str]:
     """What scores depend on: names of the pictures, and the trainings with when they were made."""
-    pictures = sorted(str(path.relative_to(run.folder)) for path in (run.folder / "images").rglob("*.png"))
     trained = {trial.name: run.model_folder(trial.name) / "method.json" for trial in trained_trials(run)}
-    return ["base", *(f"{name} {path.stat().st_mtime_ns}" for name, path in trained.items()), *pictures]
+    judged = [folder for name in ("base", *trained) for folder in (name, f"class/{name}")]
+    images = run.folder / "images"
+    pictures = [path for name in (*judged, "control") for path in (images / name).rglob("*.png")]
+    return [
+        *(f"{name} {path.stat().st_mtime_ns}" for name, path in trained.items()),
+        *sorted(str(path.relative_to(run.folder)) for path in pictures),
+    ]
 
 
 def gather(run: Run, tick: Callable[[int, int], None], progress: Progress) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from portrayal.run import Event, Progress, Run
 from portrayal.stages.shared import (
+    FINAL,
     base_of,
     checked_name,
     generator_of,
@@ -43,7 +44,9 @@ def paint_model(run: Run, name: str, folder: Path | None, progress: Progress) ->
     from portrayal.generation.pictures import paint_missing
     from portrayal.models.methods import tuned
 
-    pictures = [*scene_pictures(run, name), *class_pictures(run, name)]
+    pictures = scene_pictures(run, name)
+    if name != FINAL:  # which is not judged
+        pictures += class_pictures(run, name)
     if all(picture.path.is_file() for picture in pictures):
         progress(Event(f"generate.{name}", "skipped"))
         return

@@ -61,6 +61,8 @@ def prepare(
         class_noun=subject.class_noun,
         seed=plan.config.seed,
     )
+    for note in plan.notes:
+        tell(run, Event("plan", "note", message=note), progress)
     for finding in prepared.findings:
         tell(run, Event("prepare", "note", message=f"{finding.file}: {finding.message}"), progress)
     run.mark_finished("prepare", plan.config.prepare.model_dump(), time.monotonic() - started)
