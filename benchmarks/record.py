@@ -34,13 +34,15 @@ def cpu_lines() -> list[str]:
 
 
 def commit() -> str:
-    """The commit the figures belong to, with `+` when files were changed since."""
+    """The commit of the figures, with `+` when files were changed since; `PORTRAYAL_COMMIT` says it of a copy."""
+    if "PORTRAYAL_COMMIT" in os.environ:
+        return os.environ["PORTRAYAL_COMMIT"]
     folder = Path(__file__).parent
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
         changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "src"], cwd=folder, check=False).returncode
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("PORTRAYAL_COMMIT", "unknown")
+        return "unknown"
     return head.stdout.strip() + ("+" if changed else "")
 
 

@@ -7,7 +7,7 @@ Draws on the trainings that `benchmarks.verdict_runs` recorded, and on a planted
 - A/A: one method is entered as three "ranks" that were trained from different seeds. Any rank called worse, or set
   aside, is a false winner.
 - Planted: one of the three is given more identity by so many margins. Found means that it alone is named.
-- Overfitting: curves that fall and then rise from a known step, in the noise of photos.
+- Overfitting: curves that fall and then rise from a known step, in the noise of photos; and the recorded courses.
 - Rules: which rank the smallest loss of the last step names, and the smallest mean of the last 100 steps, in one
   training of each rank; how often that is one of the ranks that the thorough verdict leaves, how often it would be by
   drawing lots, and how often the rule names the same rank for another training of the same study.
@@ -66,9 +66,19 @@ def main() -> None:
     print_table(studies)
     curves = [curve_row(photos, arguments.verdicts) for photos in (4, 18)]
     print_table(curves)
+    courses = [
+        course_row(person["person"], name, curve) for person in ranked for name, curve in person["curves"].items()
+    ]
+    print_table(courses)
     rules = rule_rows(ranked)
     print_table(rules)
-    figures = {"studies": studies, "overfitting": curves, "rules": rules, "verdicts": [told(one) for one in ranked]}
+    figures = {
+        "studies": studies,
+        "overfitting": curves,
+        "courses": courses,
+        "rules": rules,
+        "verdicts": [told(one) for one in ranked],
+    }
     print(save("verdict", figures, {"verdicts": arguments.verdicts, "planted identity": gain, "noise": NOISE}))
 
 
@@ -184,6 +194,18 @@ def curve_row(photos: int, count: int) -> dict[str, Any]:
         "flagged": float(np.mean(flagged)),
         "best step before the onset": float(np.mean(before)),
         "flat ones flagged": float(np.mean([curve.overfitting_from is not None for curve in flat])),
+    }
+
+
+def course_row(person: int, model: str, curve: Mapping[str, Any]) -> dict[str, Any]:
+    """When a recorded training's held-out loss was lowest, surely rose again, and when its pictures were best."""
+    return {
+        "person": person,
+        "model": model,
+        "last step": curve["steps"][-1],
+        "lowest held-out loss": curve["lowest_loss_step"],
+        "overfitting from": curve["overfitting_from"],
+        "best step by likeness": curve["best_step"],
     }
 
 

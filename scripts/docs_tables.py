@@ -57,17 +57,101 @@ def speed() -> str:
 
 
 def packs(name: str) -> str:
-    """Steps a second of packs of LoRAs."""
-    lines = ["| LoRAs in a batch | ms a step | steps/s of all | times one alone | peak GiB |", "|---|---|---|---|---|"]
-    for row in rows_of(name, "packs"):
-        figures = f"{row['ms a step']:.0f} | {row['steps/s of all']:.1f} | {row['times one alone']:.1f}"
-        lines.append(f"| {row['LoRAs']} | {figures} | {row['peak GiB'] or '–'} |")
+    """Images a second of packs of LoRAs, beside diffusers' script where that was measured."""
+    rows = rows_of(name, "packs")
+    peer = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["figures"].get("diffusers")
+    rows += peer["runs"] if peer else []
+    heads = ["trained", "ms a step", "images/s of all", "times one alone", "peak GiB"]
+    heads += ["times diffusers’ three runs"] if peer else []
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for row in rows:
+        memory = row["peak GiB"]
+        cells = [
+            row.get("way", "") if row.get("way", "").startswith("diffusers") else counted(row["LoRAs"]),
+            f"{row['ms a step']:.0f}",
+            f"{row['images/s']:.1f}",
+            f"{row['times one alone']:.1f}",
+            f"{memory:.1f}" if memory else "–",
+        ]
+        cells += [f"{row['times diffusers']:.2f}"] if peer else []
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def counted(loras: int) -> str:
+    """How many train together."""
+    return "one alone" if loras == 1 else f"a pack of {loras}"
+
+
+def studies() -> str:
+    """False winners, and planted differences that were found."""
+    lines = [
+        "| noise | study | false winner | 3 margins found | 6 margins found | the better one called worse |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows_of("verdict", "studies"):
+        size = f"{row['study']}, {row['folds']} × {row['seeds']}"
+        shares = [row[key] for key in ("false winners", "planted found", "twice that found", "planted called worse")]
+        lines.append(f"| {row['noise']} | {size} | {' | '.join(f'{100 * share:.1f} %' for share in shares)} |")
+    return "\n".join(lines)
+
+
+def overfitting() -> str:
+    """Curves with planted overfitting, and flat ones."""
+    lines = [
+        "| held-out photos | flagged | of these, best step before the onset | flat curves flagged |",
+        "|---|---|---|---|",
+    ]
+    for row in rows_of("verdict", "overfitting"):
+        shares = [row[key] for key in ("flagged", "best step before the onset", "flat ones flagged")]
+        lines.append(f"| {row['held-out photos']} | {' | '.join(f'{100 * share:.1f} %' for share in shares)} |")
+    return "\n".join(lines)
+
+
+def courses() -> str:
+    """Where recorded trainings were at their best."""
+    keys = ("lowest held-out loss", "overfitting from", "best step by likeness")
+    lines = [f"| person | model | {' | '.join(keys)} | last step |", "|---|---|---|---|---|---|"]
+    for row in rows_of("verdict", "courses"):
+        steps = " | ".join(str(row[key]) for key in (*keys, "last step"))
+        lines.append(f"| {row['person']} | {row['model']} | {steps} |")
+    return "\n".join(lines)
+
+
+def rules() -> str:
+    """How often rules read off the training loss agree with the verdict, and with themselves."""
+    keys = ("names a rank the verdict leaves", "drawing lots would", "names the same rank again")
+    lines = [f"| rule | trained | choices | {' | '.join(keys)} |", "|" + "---|" * 6]
+    for row in rows_of("verdict", "rules"):
+        shares = " | ".join(f"{100 * row[key]:.0f} %" for key in keys)
+        lines.append(f"| {row['rule']} | {row['trained']} | {row['choices']} | {shares} |")
+    return "\n".join(lines)
+
+
+def study_times() -> str:
+    """Where the time of the default study goes, and what its LoRAs take one by one."""
+    figures = json.loads((RESULTS / "pocket_demo.json").read_text(encoding="utf-8"))["figures"]
+    stages, alone = figures["stage_seconds"], figures["one_by_one_seconds"]
+    groups = {
+        "full UNet, one training": ("train.unet",),
+        "LoRAs, all in one pack": ("train.lora",),
+        "reading every kept step": ("steps.",),
+        "painting what is judged": ("generate.base", "generate.unet", "generate.lora", "control."),
+        "measuring and the verdict": ("evaluate",),
+        "the recommended model on all photos": ("train.final", "generate.final"),
+    }
+    lines = ["| part | seconds |", "|---|---|"]
+    for title, starts in groups.items():
+        lines.append(f"| {title} | {sum(took for name, took in stages.items() if name.startswith(starts)):.0f} |")
+    lines.append(f"| **all, with the rest** | **{figures['total_seconds']:.0f}** |")
+    lines.append(f"| for comparison: the {len(alone)} LoRA trainings one by one | {sum(alone.values()):.0f} |")
     return "\n".join(lines)
 
 
 PAGES = {
     "photos.md": {"planted": planted, "captions": captions, "pay": pay, "speed": speed},
-    "training.md": {"gpu": partial(packs, "lora_packs"), "cpu": partial(packs, "lora_packs_cpu")},
+    "training.md": {"gpu": partial(packs, "lora_packs"), "cpu": partial(packs, "lora_packs_cpu"), "study": study_times},
+    "verdict.md": {"studies": studies, "overfitting": overfitting, "courses": courses, "rules": rules},
 }
 """Of each page the tables by their names."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-RESULTS = ROOT / "benchmarks" / "results" / "pocket_demo.json"
+RESULTS = ROOT / "benchmarks" / "results" / "pocket_demo_quick.json"
 PLACE = re.compile(r"(?<=<!-- demo-figures -->\n).*?(?=<!-- /demo-figures -->)", re.DOTALL)
 
 

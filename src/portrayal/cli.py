@@ -231,7 +231,7 @@ def generate(
 
 @app.command()
 def evaluate(folder: RunFolder, as_json: JsonFlag = False) -> None:
-    """Judge the models of a run; paint to outlines and poses with the full UNet and the best LoRA; judge those too."""
+    """Judge the models of a run, held to outlines and poses too; train the recommended one on all photos."""
     with outcome("evaluate", as_json) as result:
         opened = portrayal.Run.open(folder)
         with progress_lines() as progress:

@@ -34,14 +34,13 @@ def portray(
     run = prepare(photos, config, out, consent=consent, progress=progress)
     train(run, progress=progress)
     generate(run, progress=progress)
-    scores = evaluate(run, progress=progress)
-    finish(run, scores, progress=progress)
+    evaluate(run, progress=progress)
     write_report(run, progress=progress)
     return run
 
 
 def evaluate(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
-    """Judge every painted model; then paint to control images with the full UNet and the best LoRA, and judge that too.
+    """Judge every painted model; paint to control images, and judge that too; train the recommended model on all photos.
 
     Args:
         run: A run with pictures of its scenes.
@@ -58,10 +57,11 @@ def evaluate(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
     if run.config.control.enabled:
         generate_controlled(run, progress=progress)
         scores = measure(run, progress=progress)
+    finish(run, scores, progress)
     return scores
 
 
-def finish(run: Run, scores: dict[str, Any], *, progress: Progress = silent) -> None:
+def finish(run: Run, scores: dict[str, Any], progress: Progress) -> None:
     """Train the recommended model on all photos, up to its best step, and paint the scenes with it.
 
     Its pictures are shown and not judged: there is no photo left that it has not seen.

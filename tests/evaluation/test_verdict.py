@@ -255,6 +255,18 @@ def test_folds_that_disagree_leave_a_tie_where_one_would_have_named_a_winner() -
     assert judge(base(folds=3), *(model(name, luck=0.06, seed=n, folds=3) for name, n in names.items())).tied
 
 
+def test_a_lead_that_could_be_luck_is_told_where_it_would_matter() -> None:
+    open_lead = {"lora-8": 0.55, "lora-16": 0.6, "lora-32": 0.7}
+    models = [model(name, identity=mean, luck=0.08, folds=3) for name, mean in open_lead.items()]
+    verdict = judge(base(folds=3), *models)
+    assert verdict.best_lora == "lora-8"
+    told = next(line for line in verdict.conclusions if line.startswith("Identity by rank"))
+    assert "is ahead of LoRA 8 by 0." in told
+    assert told.endswith("on average; a study with more folds and seeds would show whether that is luck.")
+    close = judge(base(), model("lora-8"), model("lora-16"))
+    assert not any("whether that is luck" in line for line in close.conclusions)
+
+
 def test_a_difference_larger_than_luck_is_found_over_folds() -> None:
     names = {"lora-8": 0.5, "lora-16": 0.7, "lora-32": 0.7}
     models = [model(name, identity=mean, luck=0.01, folds=3) for name, mean in names.items()]

@@ -172,10 +172,21 @@ def _ranks(setting: Setting) -> str:
         equal = all(found.equivalent for found in rest)
         how = f"equal to within {_margin(setting, choice.axis)}" if equal else _too_close(rest, choice, choice.axis)
         parts.append(f"{listed(model.title for model in choice.tied)} are {how}.")
+        parts += [] if equal else _open_lead(setting, choice.tied[0])
     if choice.set_aside:
         out = (f"{model.title}, which {_lost_words(choice.gates_failed[model.name])}" for model in choice.set_aside)
         parts.append(f"Set aside: {listed(out)}.")
     return " ".join(parts)
+
+
+def _open_lead(setting: Setting, best: ModelEvidence) -> list[str]:
+    """What the smallest rank may be giving away, where that is more than the margin."""
+    axis, leader = setting.choice.axis, setting.choice.leader
+    found = setting.comparisons.find(axis, leader, best) if leader is not None else None
+    if leader is None or found is None or abs(found.difference.mean) <= setting.margins.of(axis):
+        return []
+    lead = f"{leader.title} is ahead of {best.title} by {number(abs(found.difference.mean), 3)} on average"
+    return [f"{lead}; a study with more folds and seeds would show whether that is luck."]
 
 
 def _sides(setting: Setting, unet: ModelEvidence, lora: ModelEvidence) -> str:

@@ -266,7 +266,7 @@ def packed_layer(base: BaseModel, path: str, members: Sequence[Member]) -> Packe
     if isinstance(layer, nn.Linear):
         return PackedLinear(layer, members)
     raise UsageError(
-        f"{path} is a {type(layer).__name__}, which no pack of LoRAs can adapt.", "Set study.packed=false."
+        f"{path} is a {type(layer).__name__}, which no pack of LoRAs can adapt.", "Set study.loras_at_once=1."
     )
 
 
