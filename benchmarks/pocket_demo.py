@@ -16,8 +16,8 @@ from typing import Any
 
 import portrayal
 from benchmarks.record import print_table, read, save
+from portrayal.cli import QUICK
 
-QUICK = ["study.folds=1"]
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
 
 

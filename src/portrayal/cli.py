@@ -29,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-QUICK = ["study.folds=1"]
+QUICK = ["study.folds=1", "study.readings=3", "study.final=false"]
 THOROUGH = ["study.folds=5", "study.unet_folds=5", "study.seeds=3"]
 EXPECTED_OS_ERRORS = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.EIO}
 
@@ -101,8 +101,8 @@ def run(
     """Do the whole job: prepare, train, paint, judge, report. The same command again goes on where it stopped.
 
     Each LoRA is trained three times, each time without a third of the photos, and judged on that third. `--quick`
-    trains each model once: sooner done, and the verdict cannot know the luck of a training. `--thorough` trains each
-    LoRA fifteen times, and sees finer differences.
+    trains each model just once: sooner done, and the verdict cannot know the luck of a training. `--thorough` trains
+    each LoRA fifteen times, and sees finer differences.
 
     Examples:
 

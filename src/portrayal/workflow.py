@@ -40,7 +40,7 @@ def portray(
 
 
 def evaluate(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
-    """Judge every painted model; paint to control images, and judge that too; train the recommended model on all photos.
+    """Judge every model, held to control images too; then train the recommended one on all photos.
 
     Args:
         run: A run with pictures of its scenes.

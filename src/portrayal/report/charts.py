@@ -171,6 +171,9 @@ def control_chart(kind: str, kept: str, scores: Scores, models: Sequence[Model],
         left.set_ylabel(kept)
         right.set_ylabel("likeness (cosine)")
         for axes in (left, right):
+            axes.set_ylim(
+                max(axes.get_ylim()[0], -0.05), min(axes.get_ylim()[1], 1.05)
+            )  # neither leaves 0 to 1 by much
             axes.set_xlabel("strength of the control image")
             axes.grid(axis="y", linewidth=0.5)
             axes.yaxis.set_major_formatter(_minus_formatter("{:.2g}"))
