@@ -13,7 +13,7 @@ import typer
 
 from portrayal.cli import app, overrides
 from portrayal.settings import load_config, recipe_names
-from scripts import docs_tables, readme_figures, settings_docs
+from scripts import docs_charts, docs_tables, readme_figures, settings_docs
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"])
@@ -78,4 +78,10 @@ def test_the_figures_in_the_docs_are_the_benchmarks(name: str) -> None:
     text = (docs_tables.DOCS / name).read_text(encoding="utf-8")
     assert docs_tables.page(text, docs_tables.PAGES[name]) == text, (
         "stale; write it anew: python -m scripts.docs_tables"
+    )
+
+
+def test_the_charts_in_the_docs_are_the_benchmarks() -> None:
+    assert docs_charts.RULES.read_bytes() == docs_charts.rules_chart().content, (
+        "stale; draw it anew: python -m scripts.docs_charts"
     )
