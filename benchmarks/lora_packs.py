@@ -48,8 +48,8 @@ from portrayal.config import Config, LoraMethod
 from portrayal.data.encode import encode
 from portrayal.models.base import BaseModel, load_base
 from portrayal.models.source import find_base
-from portrayal.training.step import train_step
-from portrayal.training.trainer import Task, TrainingData, session
+from portrayal.training.step import launch
+from portrayal.training.trainer import Task, TrainingData, runner_of, session
 
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
 WARM_UP_STEPS = 5
@@ -100,9 +100,10 @@ class Bench:
                 Task(f"lora-{number}", self.method(number), self.data, Path(folder) / str(number)) for number in numbers
             ]
             with session(self.base, tasks, self.config, Path(folder) / "work") as state:
+                run = runner_of(state, print)
                 for _ in range(WARM_UP_STEPS + steps):
                     started = time.perf_counter()
-                    losses.append([record.loss for record in train_step(state)])
+                    losses.append([record.loss for record in launch(state, run).records()])
                     seconds.append(time.perf_counter() - started)
         on_gpu = self.base.device.type == "cuda"
         peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else None

@@ -309,6 +309,9 @@ class TrainingConfig(Section):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
 
+    cuda_graph: bool = True
+    """Run a step on a CUDA GPU as one graph, recorded once: the same step, and the GPU does not wait for the CPU."""
+
     mixed_precision: Precision = "auto"
     """`no` (or `fp32`), `fp16`, `bf16`; `auto` is bf16 where the GPU has it, fp16 on older ones, `no` on the CPU."""
 

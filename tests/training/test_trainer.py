@@ -27,7 +27,8 @@ from portrayal.training import step as step_module
 from portrayal.training import trainer
 from portrayal.training.checkpoint import load_checkpoint, save_checkpoint
 from portrayal.training.loss import Noise
-from portrayal.training.step import StepRecord, TrainingState
+from portrayal.training.state import Rate, TrainingState
+from portrayal.training.step import StepRecord
 from portrayal.training.trainer import Task, TrainingData
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
@@ -235,8 +236,7 @@ def gradients_of(pocket, encoded, config: Config, work: Path, batches: Fixed | N
             state.learners[0].batches = batches
         parameters = list(state.attached.named_parameters().values())
         descent = torch.optim.SGD(parameters, lr=1.0)
-        state.optimizer = state.accelerator.prepare(descent)
-        state.lr_scheduler = torch.optim.lr_scheduler.ConstantLR(descent, factor=1.0)
+        state.optimizer, state.rates = descent, [Rate(1.0, lambda step: 1.0)]
         before = {name: p.detach().clone() for name, p in state.attached.named_parameters().items()}
         record = train_step(state)
         return {name: before[name] - p.detach() for name, p in state.attached.named_parameters().items()}, record.loss
@@ -310,9 +310,8 @@ def test_learning_rate_schedules(pocket, encoded, tmp_path: Path, schedule: str,
     found = []
     with session(pocket, "m", method, encoded, config, tmp_path / "work") as state:
         for _ in rates:
-            found.append(state.optimizer.param_groups[0]["lr"])
-            state.optimizer.step()
-            state.lr_scheduler.step()
+            found += state.set_rates()
+            state.step += 1
     expected = [1e-3 * rate for rate in ([1, 1, 1, 1, 1] if schedule == "constant" else rates)]
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-9)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Generator as Generating
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,7 @@ class Generator:
 
     def paint(
         self, prompts: Sequence[str], seeds: Sequence[int], progress: Callable[[int], None] | None = None
-    ) -> Iterator[Image.Image]:
+    ) -> Generating[Image.Image, None, None]:
         """Paint one picture for each prompt and seed, in batches; the same seed gives the same start on every device.
 
         Args:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,6 +16,8 @@ from portrayal.formats.png import a1111_parameters, png_bytes
 from portrayal.generation.generator import Generator
 from portrayal.randomness import derived_seed
 from portrayal.run import write_bytes
+
+WRITERS = 8
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,25 @@ def paint_missing(
     progress(done, len(pictures))
     wanted = [picture for batch in missing for picture in batch]
     images = generator.paint([p.prompt for p in wanted], [p.seed for p in wanted])
-    for batch in missing:
-        for picture, image in zip(batch, islice(images, len(batch)), strict=True):
-            if not picture.path.is_file():
-                write_bytes(picture.path, with_settings(image, picture, generator, model))
-        done += len(batch)
-        progress(done, len(pictures))
+    writing: list[Future[None]] = []
+    with (
+        closing(images),
+        ThreadPoolExecutor(WRITERS) as writers,
+    ):  # packing a PNG takes as long as a GPU takes to paint it
+        for batch in [*missing, ()]:  # the last writes what the one before painted
+            painted = list(zip(batch, islice(images, len(batch)), strict=True))
+            for written in writing:  # those of the batch before this one
+                written.result()
+            done += len(writing)
+            if writing:
+                progress(done, len(pictures))
+            writing = [writers.submit(save, image, picture, generator, model) for picture, image in painted]
+
+
+def save(image: Image.Image, picture: Picture, generator: Generator, model: str) -> None:
+    """Write a picture that is not there yet."""
+    if not picture.path.is_file():
+        write_bytes(picture.path, with_settings(image, picture, generator, model))
 
 
 def with_settings(image: Image.Image, picture: Picture, generator: Generator, model: str) -> bytes:

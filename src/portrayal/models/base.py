@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from portrayal.errors import OutOfMemoryError, UsageError, WeightsError
+from portrayal.models.lean import make_lean
 from portrayal.models.source import BaseSource
 
 
@@ -96,6 +97,8 @@ def load_base(source: BaseSource, *, device: torch.device, dtype: torch.dtype) -
         parts = file_parts(source, dtype) if source.kind == "file" else folder_parts(source.path, dtype)
         for name in ("vae", "text_encoder", "unet"):
             parts[name].to(device).eval().requires_grad_(False)
+        if device.type == "cuda":
+            make_lean(parts["unet"])
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(f"{source.name} does not fit on {device}.", "Use a smaller base or the CPU.") from error
     except (OSError, ValueError, RuntimeError, KeyError) as error:

@@ -7,9 +7,9 @@ back the base bit for bit: the replaced module returns, or the adapters are take
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from portrayal.config import TEXT_ENCODER_TARGETS, LoraMethod, Method, UnetMetho
 from portrayal.errors import UsageError, WeightsError, nearest
 from portrayal.formats.kohya import sorted_metadata
 from portrayal.models.base import BaseModel, file_parts, folder_parts, pipeline_of
+from portrayal.models.lean import make_lean
 from portrayal.randomness import generator_for
 
 ADAPTER = "default"
@@ -35,14 +36,20 @@ class Attached:
         base: The base; its `unet` and `text_encoder` are the tuned ones until :meth:`detach`.
         method: What was attached.
         original: The parts that were replaced, to give back.
+        masters: What is trained, in fp32, where the weights that compute are half; by part and name.
     """
 
     base: BaseModel
     method: Method
     original: dict[str, nn.Module]
+    masters: dict[str, nn.Parameter] = field(default_factory=dict)
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
-        """The trainable weights, by part and name."""
+        """What is trained, by part and name."""
+        return self.masters or self.computing()
+
+    def computing(self) -> dict[str, nn.Parameter]:
+        """The trainable weights that compute, by part and name."""
         parts = {"unet": self.base.unet, "text_encoder": self.base.text_encoder}
         return {
             f"{part}.{name}": parameter
@@ -52,18 +59,35 @@ class Attached:
         }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The trainable weights with their learning rates, one group for each part."""
-        named = self.named_parameters()
+        """What is trained with its learning rates, one group for each part; `weights` are what computes, if apart."""
+        named, computing = self.named_parameters(), self.computing()
         text_rate = self.method.text_encoder_learning_rate or self.method.learning_rate
         rates = {"unet": self.method.learning_rate, "text_encoder": text_rate}
         groups = [
             {"params": [p for name, p in named.items() if name.startswith(f"{part}.")], "lr": rate}
+            | ({"weights": [p for name, p in computing.items() if name.startswith(f"{part}.")]} if self.masters else {})
             for part, rate in rates.items()
         ]
         return [group for group in groups if group["params"]]
 
-    def share_gradients(self) -> None:
-        """The weights have their gradients already; those of a pack's members lie in one tensor for all."""
+    def halve(self) -> None:
+        """Compute in the base's half format from now on; what is trained stays fp32, beside it."""
+        self.masters = {name: nn.Parameter(weight.detach().clone()) for name, weight in self.computing().items()}
+        for part in self.original:
+            getattr(self.base, part).to(self.base.dtype)
+
+    def refresh(self) -> None:
+        """Bring the weights that compute up to the masters."""
+        if self.masters:
+            torch._foreach_copy_([weight.data for weight in self.computing().values()], list(self.masters.values()))
+
+    def collect_gradients(self) -> None:
+        """Give the masters the gradients, in their format."""
+        if self.masters:
+            for master in self.masters.values():
+                master.grad = torch.empty_like(master)
+            found = [weight.grad for weight in self.computing().values() if weight.grad is not None]
+            torch._foreach_copy_([master.grad for master in self.masters.values() if master.grad is not None], found)
 
     def zero_grad(self) -> None:
         """The optimizer forgets all gradients there are."""
@@ -71,7 +95,13 @@ class Attached:
     def save(self, folder: Path, precision: str) -> None:
         """Write safetensors: a diffusers UNet folder, or a LoRA file for diffusers."""
         if isinstance(self.method, UnetMethod):
-            save_full(self.base, folder, DTYPES[precision], with_text_encoder=self.method.train_text_encoder)
+            for part in ["unet", "text_encoder"] if self.method.train_text_encoder else ["unet"]:
+                masters = {
+                    name.removeprefix(f"{part}."): master
+                    for name, master in self.masters.items()
+                    if name.startswith(f"{part}.")
+                }
+                save_part(getattr(self.base, part), folder / part, DTYPES[precision], masters)
         else:
             save_lora(self.base, self.method, folder, DTYPES[precision])
 
@@ -86,6 +116,7 @@ class Attached:
         for part_name, module in self.original.items():
             setattr(self.base, part_name, module.to(self.base.device))
         self.original.clear()
+        self.masters.clear()
         self.base.attached = False
 
 
@@ -122,7 +153,10 @@ def attach_full(base: BaseModel, method: UnetMethod) -> Attached:
     source = base.source
     fresh = file_parts(source, torch.float32) if source.kind == "file" else folder_parts(source.path, torch.float32)
     names = ["unet", "text_encoder"] if method.train_text_encoder else ["unet"]
-    return replace_parts(base, method, {name: fresh[name] for name in names}, trainable=True)
+    attached = replace_parts(base, method, {name: fresh[name] for name in names}, trainable=True)
+    if base.device.type == "cuda" and base.dtype != torch.float32:
+        attached.halve()
+    return attached
 
 
 def replace_parts(base: BaseModel, method: Method, parts: dict[str, Any], *, trainable: bool) -> Attached:
@@ -131,6 +165,8 @@ def replace_parts(base: BaseModel, method: Method, parts: dict[str, Any], *, tra
     for name, module in parts.items():
         original[name] = getattr(base, name).to("cpu")
         setattr(base, name, module.to(base.device).eval().requires_grad_(trainable))
+        if name == "unet" and base.device.type == "cuda":
+            make_lean(module)
     base.attached = True
     return Attached(base, method, original)
 
@@ -188,16 +224,12 @@ def check_targets(unet: nn.Module, targets: tuple[str, ...]) -> None:
             )
 
 
-def save_full(base: BaseModel, folder: Path, dtype: torch.dtype, *, with_text_encoder: bool) -> None:
-    """Write the UNet (and the text encoder) as diffusers folders, converting one copied tensor at a time."""
-    save_part(base.unet, folder / "unet", dtype)
-    if with_text_encoder:
-        save_part(base.text_encoder, folder / "text_encoder", dtype)
-
-
-def save_part(module: Any, folder: Path, dtype: torch.dtype) -> None:
-    """Write one model in another number format, leaving the model itself as it is."""
-    state = {name: tensor.detach().to("cpu", dtype) for name, tensor in module.state_dict().items()}
+def save_part(module: Any, folder: Path, dtype: torch.dtype, masters: Mapping[str, Tensor]) -> None:
+    """Write one model in another number format, from its masters where it has some; the model itself stays as it is."""
+    state = {
+        name: masters.get(name, tensor).detach().to("cpu", dtype).contiguous()
+        for name, tensor in module.state_dict().items()
+    }
     module.save_pretrained(folder, state_dict=state) if hasattr(module, "config_class") else save_diffusers(
         module, folder, state
     )

@@ -55,36 +55,43 @@ class PackedLayer(nn.Module):
     """A frozen layer with one adapter for each member.
 
     Attributes:
-        down: Every member's `A`, `(K, r, inputs)`; a convolution's kernel lies flat in `inputs`.
+        down: Every member's `A`, `(K, r, inputs)`, in the layer's number format; a convolution's kernel lies flat in
+            `inputs`.
         up: Every member's `B`, transposed: `(K, r, outputs)`, so that a member's part is whole rows.
+        masters: What is trained, both in fp32; where the layer is fp32 too, the same memory.
         scale: Of every member, `(K, 1, 1)`.
     """
 
+    down: nn.Parameter
+    up: nn.Parameter
     scale: Tensor
 
     def __init__(self, layer: Any, inputs: int, outputs: int, members: Sequence[Member]) -> None:
         super().__init__()
         self.layer = layer
         device, rank = layer.weight.device, max(member.method.rank for member in members)
-        self.down = nn.Parameter(torch.zeros(len(members), rank, inputs, device=device))
-        self.up = nn.Parameter(torch.zeros(len(members), rank, outputs, device=device))
+        self._hold([torch.zeros(len(members), rank, size, device=device) for size in (inputs, outputs)])
         self.register_buffer("scale", torch.tensor([member.scale for member in members], device=device)[:, None, None])
+        self.has_scales = any(member.scale != 1 for member in members)
+
+    def _hold(self, masters: Sequence[Tensor]) -> None:
+        """Compute with these weights from now on."""
+        self.masters = list(masters)
+        self.down, self.up = (nn.Parameter(master.to(self.layer.weight.dtype)) for master in masters)
 
     def view_of(self, number: int, rank: int) -> tuple[Tensor, Tensor]:
-        """One member's part of `down` and `up`, in their own memory."""
-        return self.down.data[number, :rank], self.up.data[number, :rank]
+        """One member's part of the masters, in their own memory."""
+        down, up = (master[number, :rank] for master in self.masters)
+        return down, up
 
     def keep(self, numbers: Sequence[int], rank: int) -> None:
         """Let go of all members but these."""
-        for name in ("down", "up"):
-            kept = getattr(self, name).data[list(numbers), :rank].clone()
-            setattr(self, name, nn.Parameter(kept))
+        self._hold([master[list(numbers), :rank].clone() for master in self.masters])
         self.scale = self.scale[list(numbers)]
 
-    def product(self, down: Tensor) -> Tensor:
-        """`(K, n, r)` → `(K, n, outputs)`, scaled."""
-        scaled: Tensor = torch.bmm(down, self.up) * self.scale
-        return scaled
+    def scaled(self, low: Tensor) -> Tensor:
+        """`(K, n, r)`, each member's by its scale."""
+        return low * self.scale.to(low.dtype) if self.has_scales else low
 
 
 class PackedLinear(PackedLayer):
@@ -96,9 +103,9 @@ class PackedLinear(PackedLayer):
     def forward(self, x: Tensor) -> Tensor:
         """`(K·b, …, inputs)` → `(K·b, …, outputs)`."""
         y: Tensor = self.layer(x)
-        rows = x.reshape(len(self.down), -1, x.shape[-1]).to(self.down.dtype)
-        delta = self.product(torch.bmm(rows, self.down.transpose(1, 2)))
-        return y + delta.view_as(y)
+        rows = x.reshape(len(self.down), -1, x.shape[-1])
+        low = self.scaled(torch.bmm(rows, self.down.transpose(1, 2)))
+        return torch.baddbmm(y.view(len(self.up), -1, y.shape[-1]), low, self.up).view_as(y)
 
 
 class PackedConv2d(PackedLayer):
@@ -112,11 +119,11 @@ class PackedConv2d(PackedLayer):
         """`(K·b, inputs, H, W)` → `(K·b, outputs, H', W')`."""
         y: Tensor = self.layer(x)
         members, rank = self.down.shape[:2]
-        rows = x.to(self.down.dtype).unflatten(0, (members, -1)).transpose(0, 1).flatten(1, 2)  # (b, K·inputs, H, W)
+        rows = x.unflatten(0, (members, -1)).transpose(0, 1).flatten(1, 2)  # (b, K·inputs, H, W)
         kernels = self.down.reshape(members * rank, *self.kernel)
         low = functional.conv2d(rows, kernels, None, self.layer.stride, self.layer.padding, groups=members)
         low = low.unflatten(1, (members, rank)).permute(1, 0, 3, 4, 2)  # (K, b, H', W', r)
-        high = self.product(low.flatten(1, 3)).unflatten(1, low.shape[1:4])
+        high = torch.bmm(self.scaled(low.flatten(1, 3)), self.up).unflatten(1, low.shape[1:4])
         delta: Tensor = high.permute(0, 1, 4, 2, 3).flatten(0, 1)
         return y + delta
 
@@ -150,13 +157,31 @@ class Pack:
                     groups.append({"params": weights, "lr": rate, "member": number})
         return groups
 
-    def share_gradients(self) -> None:
-        """Give each member its part of the gradients, without copying."""
-        for path, layer in self.layers.items():
-            for number, member in enumerate(self.members):
-                for end, stacked in ((DOWN, layer.down), (UP, layer.up)):
-                    assert stacked.grad is not None
-                    member.weights[path + end].grad = stacked.grad[number, : member.method.rank]
+    def refresh(self) -> None:
+        """Bring the weights that compute up to the masters, where those are of another format."""
+        computing, masters = self._apart()
+        if computing:
+            torch._foreach_copy_(computing, masters)
+
+    def collect_gradients(self) -> None:
+        """Give each member its part of the gradients, in the masters' format."""
+        layers = list(self.layers.values())
+        found = [weight.grad for layer in layers for weight in (layer.down, layer.up) if weight.grad is not None]
+        if layers[0].down.dtype != torch.float32:
+            halves, found = found, [torch.empty_like(master) for layer in layers for master in layer.masters]
+            torch._foreach_copy_(found, halves)
+        for number, path in enumerate(self.layers):
+            for end, gradient in zip((DOWN, UP), found[2 * number : 2 * number + 2], strict=True):
+                for row, member in enumerate(self.members):
+                    member.weights[path + end].grad = gradient[row, : member.method.rank]
+
+    def _apart(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights that compute, and their masters, where these are two."""
+        layers = list(self.layers.values())
+        if layers[0].down.dtype == torch.float32:
+            return [], []
+        computing = [weight.data for layer in layers for weight in (layer.down, layer.up)]
+        return computing, [master for layer in layers for master in layer.masters]
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from portrayal.randomness import derived_seed
 from portrayal.run import Event, Progress, Run, fingerprint, write_json
 from portrayal.stages.data import num_photos, training_data
 from portrayal.stages.publish import publish_model
-from portrayal.stages.shared import FINAL, base_of, checked_name, silent, stage
+from portrayal.stages.shared import FINAL, base_of, checked_name, silent, stage, tell
 from portrayal.stages.steps import choose_steps
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def train_final(run: Run, model: str, last_step: int, *, progress: Progress = si
         task = trainer.Task(
             FINAL, run.config.methods[model], training_data(run, None, progress), folder, last_step=last_step
         )
-        trainer.train(base_of(run), [task], run.config, work, tick)
+        trainer.train(base_of(run), [task], run.config, work, tick, teller(run, f"train.{FINAL}", progress))
         publish_model(run, FINAL, model, num_photos(run, None))
 
 
@@ -122,7 +122,12 @@ def train_together(run: Run, names: Sequence[str], progress: Progress) -> None:
     data = {fold: training_data(run, fold, progress) for fold in {run.config.trials[name].fold for name in names}}
     with stage(run, f"train.{title_of(names)}", settings, progress) as tick:
         tasks = [task_of(run, run.config.trials[name], data) for name in names]
-        trainer.train(base_of(run), tasks, run.config, work, tick)
+        trainer.train(base_of(run), tasks, run.config, work, tick, teller(run, f"train.{title_of(names)}", progress))
+
+
+def teller(run: Run, name: str, progress: Progress) -> Callable[[str], None]:
+    """Logs and shows notes of a stage."""
+    return lambda message: tell(run, Event(name, "note", message=message), progress)
 
 
 def task_of(run: Run, trial: Trial, data: Mapping[int, TrainingData]) -> Task:

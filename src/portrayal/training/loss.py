@@ -53,6 +53,7 @@ def diffusion_loss(
     *,
     snr_gamma: float | None,
     place_weights_B1HW: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Denoising loss of each picture, shape `(B,)`; the caller weights and sums it.
 
@@ -67,9 +68,10 @@ def diffusion_loss(
         snr_gamma: The paper's gamma, or nothing for the plain loss.
         place_weights_B1HW: Weight of each place in its picture's mean, or nothing for the plain mean. Only their
             proportions count, so that a small subject's loss is no smaller than a large one's.
+        dtype: Number format that the UNet computes in by itself; with autocast, fp32.
     """
     noisy_BCHW = scheduler.add_noise(latents_BCHW, noise.values, noise.timesteps)
-    prediction_BCHW = unet(noisy_BCHW, noise.timesteps, prompt_embeds_BLD).sample
+    prediction_BCHW = unet(noisy_BCHW.to(dtype), noise.timesteps, prompt_embeds_BLD.to(dtype)).sample
     target_BCHW = training_target(scheduler, latents_BCHW, noise)
     error_BCHW: Tensor = (prediction_BCHW.float() - target_BCHW.float()).square()
     loss_B = weighted_mean(error_BCHW, place_weights_B1HW)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import redirect_stdout
+from importlib.util import find_spec
 from io import StringIO
 from typing import Any
 
@@ -12,8 +13,10 @@ from portrayal.config import OptimizerConfig
 from portrayal.errors import MachineError
 
 
-def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """The optimizer over parameter groups, each with its own `lr`.
+def build_optimizer(
+    config: OptimizerConfig, groups: list[dict[str, Any]], *, scaled: bool = False
+) -> torch.optim.Optimizer:
+    """The optimizer over parameter groups, each with its own `lr`; `scaled` gradients are fp16's.
 
     Prodigy (Mishchenko and Defazio 2023, arXiv:2306.06101) finds its own step size: the groups' learning rates only
     keep their ratio to one another.
@@ -24,8 +27,13 @@ def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> to
     common: dict[str, Any] = {"weight_decay": config.weight_decay}
     match config.name:
         case "adamw":
-            fused = groups[0]["params"][0].device.type in ("cuda", "cpu")
-            return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=fused, **common)
+            kind = groups[0]["params"][0].device.type
+            if kind == "cuda" and all("weights" in group for group in groups) and not scaled and find_spec("triton"):
+                from portrayal.training.master_adamw import MasterAdamW
+
+                return MasterAdamW(groups, betas=config.betas, eps=config.eps, **common)
+            fast = {"fused": kind in ("cuda", "cpu"), "capturable": kind == "cuda"}
+            return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, **fast, **common)
         case "adafactor":
             return torch.optim.Adafactor(groups, **common)
         case "adamw8bit":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import signal
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,8 +17,9 @@ from types import FrameType
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
 
-from portrayal.config import Config, LoraMethod, Method, TrainingConfig
+from portrayal.config import Config, LoraMethod, Method, TrainingConfig, UnetMethod
 from portrayal.data.batches import BatchSource, EmptyCaption
 from portrayal.data.encode import EncodedDataset
 from portrayal.errors import OutOfMemoryError
@@ -24,8 +28,10 @@ from portrayal.models.methods import Attached, attach, checkpoint_text_encoder
 from portrayal.models.packed_lora import Member, Pack, attach_pack
 from portrayal.run import atomic_folder, write_bytes, write_json, write_text
 from portrayal.training.checkpoint import load_checkpoint, save_checkpoint
+from portrayal.training.graph import CapturedStep, why_plain
 from portrayal.training.optimizers import build_optimizer
-from portrayal.training.step import Learner, StepRecord, TrainingState, train_step
+from portrayal.training.state import Learner, Rate, TrainingState
+from portrayal.training.step import Launched, Update, launch, update
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,12 @@ class Task:
 
 
 def train(
-    base: BaseModel, tasks: Sequence[Task], config: Config, work: Path, progress: Callable[[int, int], None]
+    base: BaseModel,
+    tasks: Sequence[Task],
+    config: Config,
+    work: Path,
+    progress: Callable[[int, int], None],
+    note: Callable[[str], None] | None = None,
 ) -> None:
     """Train a model, or several LoRAs in one batch, each into its folder; resume where it was left.
 
@@ -80,21 +91,30 @@ def train(
         config: The run's config.
         work: Folder for what is only needed until the end.
         progress: Called with (steps done, steps in all).
+        note: Called with what a person should know of how it trains.
 
     Raises:
         TrainingDivergedError: If the loss stops being finite.
         OutOfMemoryError: If the device is too small.
         UsageError: If a target module matches nothing, or the tasks cannot be packed.
     """
+    note = note or logging.getLogger(__name__).warning
     by_name = {task.name: task for task in tasks}
     total = max(task.num_steps for task in tasks)
+    stops = {step for task in tasks for step in (*task.readings, task.num_steps)}
     with session(base, tasks, config, work) as state, interruption() as interrupted:
         progress(state.step, total)
+        run, unread = runner_of(state, note), deque[Launched]()
         while state.learners:
-            for learner, record in zip(state.learners, train_step(state), strict=True):
-                write_record(state, learner, work, record)
+            unread.append(launch(state, run))
+            stopped = interrupted.is_set()
+            due = stopped or checkpoint_due(state)
+            pause = due or state.step in stops
+            while len(unread) > (0 if pause or base.device.type == "cpu" else 1):  # the GPU is one step ahead
+                write_records(unread.popleft(), work)
             progress(state.step, total)
-            due = checkpoint_due(state)
+            if not pause:
+                continue
             for learner in list(state.learners):
                 task = by_name[learner.name]
                 done = (task.folder / "method.json").is_file()  # it rides along, once more
@@ -105,12 +125,19 @@ def train(
                     if not done:
                         publish(state, learner, config, work, task)
                     state.leave(learner)
+                    run = runner_of(state, note)
                     due = True  # a learner that left cannot come back
-            if state.learners and (due or interrupted.is_set()):
+            if state.learners and due:
                 save_checkpoint(work / "checkpoint", state.snapshot())
-            if state.learners and interrupted.is_set():
+            if state.learners and stopped:
                 raise KeyboardInterrupt
+            state.clock = time.perf_counter()
     shutil.rmtree(work)
+
+
+def runner_of(state: TrainingState, note: Callable[[str], None]) -> Update:
+    """What runs the steps: a graph where there can be one."""
+    return update if why_plain(state) else CapturedStep(note)
 
 
 @contextmanager
@@ -136,10 +163,10 @@ def session(base: BaseModel, tasks: Sequence[Task], config: Config, work: Path) 
 
 
 def attach_tasks(base: BaseModel, tasks: Sequence[Task], seed: int) -> Attached | Pack:
-    """One method as it is, several as a pack."""
-    if len(tasks) == 1:
-        task = tasks[0]
-        return attach(base, task.method, seed=seed if task.seed is None else task.seed)
+    """LoRAs as a pack, of one too; a full UNet, or a LoRA that drops inputs, as it is."""
+    alone = tasks[0].method if len(tasks) == 1 else None
+    if isinstance(alone, UnetMethod) or (alone and alone.dropout):
+        return attach(base, alone, seed=seed if tasks[0].seed is None else tasks[0].seed)
     members = []
     for task in tasks:
         assert isinstance(task.method, LoraMethod)
@@ -208,7 +235,6 @@ def start(
 
     training, trains_text_encoder = config.training, tasks[0].method.train_text_encoder
     accelerator = Accelerator(
-        mixed_precision=training.mixed_precision,
         cpu=base.device.type == "cpu",
         log_with=list(training.trackers) or None,
         project_dir=work / "trackers",
@@ -216,16 +242,16 @@ def start(
     if training.trackers:
         accelerator.init_trackers("portrayal")
     if training.gradient_checkpointing:
-        base.unet.enable_gradient_checkpointing()
+        base.unet.enable_gradient_checkpointing(None if drops(tasks) else checkpoint_block)
         if trains_text_encoder:
             checkpoint_text_encoder(base.text_encoder, on=True)
-    base.unet.train()
+    base.unet.train(drops(tasks))  # else nothing in it differs but its speed
     base.text_encoder.train(trains_text_encoder)
-    optimizer = build_optimizer(training.optimizer, attached.parameter_groups())
+    fp16 = training.mixed_precision == "fp16"
+    optimizer = build_optimizer(training.optimizer, attached.parameter_groups(), scaled=fp16)
     schedules = [schedule_of(task.method, training) for task in tasks]
-    lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, [schedules[group.get("member", 0)] for group in optimizer.param_groups]
-    )
+    rates = [Rate(group["lr"], schedules[group.get("member", 0)]) for group in optimizer.param_groups]
+    scaler = torch.amp.GradScaler(base.device.type) if fp16 else None
     empty = empty_caption(base, training.caption_dropout)
     learners = [
         Learner(
@@ -236,7 +262,17 @@ def start(
         )
         for task in tasks
     ]
-    return TrainingState(base, attached, accelerator, accelerator.prepare(optimizer), lr_scheduler, learners, training)
+    return TrainingState(base, attached, accelerator, optimizer, rates, learners, training, scaler)
+
+
+def drops(tasks: Sequence[Task]) -> bool:
+    """Whether adapters drop some of their inputs, by chance."""
+    return any(isinstance(task.method, LoraMethod) and task.method.dropout > 0 for task in tasks)
+
+
+def checkpoint_block(block: Any, *inputs: Any) -> Any:
+    """Recompute a block in the backward pass. It draws nothing, so no generator is kept, which no graph could."""
+    return torch.utils.checkpoint.checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def schedule_of(method: Method, training: TrainingConfig) -> Callable[[int], float]:
@@ -278,14 +314,15 @@ def empty_caption(base: BaseModel, share: float) -> EmptyCaption | None:
     return EmptyCaption(base.input_ids([""])[0].cpu(), base.encode_prompts([""])[0].float().cpu(), share)
 
 
-def write_record(state: TrainingState, learner: Learner, work: Path, record: StepRecord) -> None:
-    """Log one step to the learner's own file and to the trackers that were asked for."""
-    values = asdict(record)
-    with log_of(learner, work).open("a", encoding="utf-8") as log:
-        log.write(json.dumps(values) + "\n")
-    prefix = f"{learner.name}/" if isinstance(state.attached, Pack) else ""
-    numbers = {prefix + key: value for key, value in values.items() if value is not None and key != "step"}
-    state.accelerator.log(numbers, step=record.step)
+def write_records(launched: Launched, work: Path) -> None:
+    """Log one step to each learner's own file and to the trackers that were asked for."""
+    for learner, record in zip(launched.learners, launched.records(), strict=True):
+        values = asdict(record)
+        with log_of(learner, work).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(values) + "\n")
+        prefix = f"{learner.name}/" if len(launched.learners) > 1 else ""
+        numbers = {prefix + key: value for key, value in values.items() if value is not None and key != "step"}
+        launched.state.accelerator.log(numbers, step=record.step)
 
 
 @contextmanager

@@ -1,0 +1,203 @@
+"""A captured step is the plain step. On a GPU only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from portrayal.config import BaseConfig, Config, LoraMethod, UnetMethod
+from portrayal.errors import TrainingDivergedError
+from portrayal.models.base import load_base
+from portrayal.models.source import find_base
+from portrayal.settings import load_config
+from portrayal.training import trainer
+from portrayal.training.graph import CapturedStep
+from portrayal.training.step import launch, train_step
+from portrayal.training.trainer import Task, session
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="graphs are CUDA's"),
+]
+STEPS = 100
+FEW = 12  # enough for two plain steps and a graph
+UNET = UnetMethod(learning_rate=1e-4, max_train_steps=STEPS)
+LORAS = [LoraMethod(rank=rank, learning_rate=1e-3, max_train_steps=STEPS) for rank in (4, 8, 16)]
+CASES = {
+    "unet": ([UNET], []),
+    "unet+text, prior, accumulated": (
+        [UNET.model_copy(update={"train_text_encoder": True})],
+        ["training.gradient_accumulation_steps=2", "training.prior_loss_weight=0.5"],
+    ),
+    "lora": (LORAS[:1], []),
+    "pack with text": ([one.model_copy(update={"train_text_encoder": True}) for one in LORAS], []),
+    "pack, checkpointed": (LORAS, ["training.gradient_checkpointing=true", "training.snr_gamma=5"]),
+    "unet, fp16": ([UNET], ["training.mixed_precision=fp16"]),
+    "lora, fp16": (LORAS[:1], ["training.mixed_precision=fp16"]),
+    "unet, fp32": ([UNET], ["training.mixed_precision=no"]),
+    "lora, schedule": (LORAS[:1], ["training.lr_scheduler=cosine", "training.lr_warmup_steps=10"]),
+    "lora, adafactor": (LORAS[:1], ["training.optimizer.name=adafactor"]),
+}
+
+
+def config_of(*settings: str) -> Config:
+    return load_config(
+        None,
+        ["training.mixed_precision=bf16", "training.prior_loss_weight=0", "training.save_precision=fp32", *settings],
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bases() -> Iterator[None]:
+    yield
+    cuda_base.cache.clear()
+
+
+def cuda_base(config: Config) -> Any:
+    precision = config.training.mixed_precision
+    if precision not in cuda_base.cache:
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[precision]
+        source = find_base(BaseConfig(name="pocket"))
+        cuda_base.cache[precision] = load_base(source, device=torch.device("cuda"), dtype=dtype)
+    return cuda_base.cache[precision]
+
+
+cuda_base.cache = {}
+
+
+def tasks_of(methods: list[Any], data: Any, folder: Path) -> list[Task]:
+    return [Task(f"m{number}", method, data, folder / f"m{number}") for number, method in enumerate(methods)]
+
+
+def losses_of(task: Task) -> Tensor:
+    return torch.tensor(
+        [json.loads(line)["loss"] for line in (task.folder / "training.jsonl").read_text().splitlines()]
+    )
+
+
+def weights_of(task: Task) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for path in sorted(task.folder.rglob("*.safetensors")):
+        if "kohya" not in path.name:
+            found |= {f"{path.parent.name}/{name}": value for name, value in load_file(path).items()}
+    return found
+
+
+def apart(one: dict[str, Tensor], other: dict[str, Tensor], start: dict[str, Tensor]) -> float:
+    """How far two trainings ended from one another, as a share of how far they went."""
+    between = sum(float((one[name] - other[name]).square().sum()) for name in one)
+    return (between / sum(float((one[name] - start[name]).square().sum()) for name in one)) ** 0.5
+
+
+def losses_with(graph: bool, case: str, steps: int, encoded: Any, folder: Path) -> list[Tensor]:
+    """Losses of a case's models, captured or plain."""
+    methods, settings = CASES[case]
+    tasks = tasks_of([one.model_copy(update={"max_train_steps": steps}) for one in methods], encoded, folder)
+    config = config_of(*settings, f"training.cuda_graph={str(graph).lower()}")
+    trainer.train(cuda_base(config), tasks, config, folder / "work", lambda *_: None, pytest.fail)
+    return [losses_of(task) for task in tasks]
+
+
+@pytest.mark.parametrize("case", ["unet", "pack with text"])
+def test_a_hundred_captured_steps_are_a_hundred_plain_ones(case: str, encoded, tmp_path: Path) -> None:
+    """As near as two plain trainings are to one another: a GPU's sums run in any order."""
+    found, expected, again = (
+        losses_with(graph, case, STEPS, encoded, tmp_path / name)
+        for name, graph in (("captured", True), ("plain", False), ("again", False))
+    )
+    for captured, plain, repeated in zip(found, expected, again, strict=True):
+        noise = float((repeated / plain - 1).abs().mean())
+        assert float((captured / plain - 1).abs().mean()) < max(3 * noise, 2e-3)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_way_of_training_can_be_captured(case: str, encoded, tmp_path: Path) -> None:
+    found, expected = (losses_with(graph, case, FEW, encoded, tmp_path / str(graph)) for graph in (True, False))
+    for captured, plain in zip(found, expected, strict=True):
+        assert float((captured / plain - 1).abs().max()) < 2e-2
+        assert not torch.equal(plain[0], plain[-1])
+
+
+def test_what_leaves_a_pack_leaves_the_others_as_they_were(encoded, tmp_path: Path) -> None:
+    config = config_of()
+    methods = [LORAS[0], LORAS[1].model_copy(update={"max_train_steps": 6})]
+    methods = [methods[0].model_copy(update={"max_train_steps": FEW}), methods[1]]
+    packed, alone = (tasks_of(methods, encoded, tmp_path / name) for name in ("packed", "alone"))
+    trainer.train(cuda_base(config), packed, config, tmp_path / "work", lambda *_: None)
+    trainer.train(cuda_base(config), alone[:1], config, tmp_path / "work", lambda *_: None)
+    assert len(losses_of(packed[1])) == 6
+    assert float((losses_of(packed[0]) / losses_of(alone[0]) - 1).abs().mean()) < 2e-2
+
+
+@pytest.mark.parametrize("method", [UNET, LORAS[1]], ids=["unet", "lora"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_training_goes_on_in_the_other_mode(method: Any, first: bool, encoded, tmp_path: Path) -> None:
+    def interrupted(done: int, total: int) -> None:
+        if done == 7:
+            raise KeyboardInterrupt
+
+    configs = [
+        config_of("training.checkpointing_steps=6", f"training.cuda_graph={str(on).lower()}")
+        for on in (first, not first)
+    ]
+    short = method.model_copy(update={"max_train_steps": FEW})
+    (task,), (whole,) = (tasks_of([short], encoded, tmp_path / name) for name in ("resumed", "whole"))
+    base = cuda_base(configs[0])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(base, [task], configs[0], tmp_path / "work", interrupted)
+    trainer.train(base, [task], configs[1], tmp_path / "work", lambda *_: None)
+    trainer.train(base, [whole], configs[0], tmp_path / "other", lambda *_: None)
+    assert float((losses_of(task) / losses_of(whole) - 1).abs().max()) < 2e-2
+    assert weights_of(task).keys() == weights_of(whole).keys()
+
+
+@pytest.mark.parametrize("method", [UNET, LORAS[0]], ids=["unet", "lora"])
+def test_a_loss_that_is_not_finite_leaves_the_weights_alone(method: Any, encoded, tmp_path: Path) -> None:
+    config = config_of()
+    with session(cuda_base(config), tasks_of([method], encoded, tmp_path), config, tmp_path / "work") as state:
+        run = CapturedStep(pytest.fail)
+        for _ in range(5):
+            launch(state, run).records()
+        before = {name: weight.detach().clone() for name, weight in state.attached.named_parameters().items()}
+        source = state.learners[0].batches.at(5)
+        source.latents[0, 0, 0, 0] = float("inf")
+        state.learners[0].batches = type("Bad", (), {"at": lambda self, position: source})()
+        with pytest.raises(TrainingDivergedError, match="step 6 is not finite"):
+            launch(state, run).records()
+        assert all(torch.equal(weight, before[name]) for name, weight in state.attached.named_parameters().items())
+
+
+def test_masters_move_as_torch_moves_fp32_weights(encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same gradients, given to both."""
+    config = config_of("training.max_grad_norm=0.05", "training.optimizer.weight_decay=0.1")
+    with session(cuda_base(config), tasks_of([UNET], encoded, tmp_path), config, tmp_path / "work") as state:
+        optimizer = state.optimizer
+        assert type(optimizer).__name__ == "MasterAdamW"
+        masters = [master for group in optimizer.param_groups for master in group["params"]]
+        twins = [torch.nn.Parameter(master.detach().double()) for master in masters]
+        reference = torch.optim.AdamW(twins, lr=UNET.learning_rate, weight_decay=0.1, eps=config.training.optimizer.eps)
+        step = optimizer.step
+
+        def both() -> None:
+            for twin, gradient in zip(twins, optimizer.gradients(), strict=True):
+                twin.grad = gradient.double() * optimizer.clip.double()
+            reference.step()
+            step()
+
+        monkeypatch.setattr(optimizer, "step", both)
+        start = [master.detach().clone() for master in masters]
+        for _ in range(5):
+            (record,) = train_step(state)
+            assert record.grad_norm > 0.05
+        for master, twin, first in zip(masters, twins, start, strict=True):
+            moved = float((twin - first).norm())
+            assert float((master - twin).norm()) < 1e-4 * moved + 1e-6 * float(first.norm())
+        halves = [weight for group in optimizer.param_groups for weight in group["weights"]]
+        assert all(torch.equal(half, master.to(half.dtype)) for half, master in zip(halves, masters, strict=True))
