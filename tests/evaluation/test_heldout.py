@@ -11,6 +11,7 @@ from portrayal.data.encode import EncodedDataset
 from portrayal.evaluation.heldout import HeldoutGrid, heldout_losses
 from portrayal.evaluation.metrics import log_ratio
 from portrayal.generation.pictures import picture_seed
+from portrayal.models.base import load_base
 from portrayal.models.methods import attach
 from portrayal.randomness import derived_seed
 
@@ -76,6 +77,13 @@ def test_an_untrained_lora_is_the_base(pocket, encoded) -> None:
         assert (heldout_losses(pocket, data, GRID) == one).all()
     finally:
         attached.detach()
+
+
+def test_a_half_base_reads_in_its_own_format(pocket, encoded) -> None:
+    """As every base on a GPU is: the losses stay near those in fp32."""
+    half = load_base(pocket.source, device=torch.device("cpu"), dtype=torch.bfloat16)
+    data = two(encoded.photos[0])
+    assert heldout_losses(half, data, GRID) == pytest.approx(heldout_losses(pocket, data, GRID), rel=0.1)
 
 
 def test_readings_do_not_depend_on_how_many_are_made_at_once(pocket, encoded) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from portrayal.config import Config, LoraMethod
 from portrayal.errors import UsageError
+from portrayal.models.base import load_base
 from portrayal.models.methods import LORA_FILE
 from portrayal.models.packed_lora import Member, attach_pack
 from portrayal.settings import load_config
@@ -118,6 +119,25 @@ def test_members_differ_in_all_that_a_study_compares(pocket, encoded, tmp_path: 
         assert len(losses_of(one)) == one.method.max_train_steps
     for one, other in zip(files_of(packed), files_of(alone), strict=True):
         assert difference(one, other) < 1e-4  # convolutions sum in another order
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_half_weights_compute_and_fp32_masters_learn(pocket, encoded, tmp_path: Path, text: bool) -> None:
+    """As on every GPU: near what fp32 learns, and no step is lost to rounding."""
+    half = load_base(pocket.source, device=torch.device("cpu"), dtype=torch.bfloat16)
+    methods = [lora(rank, 6, train_text_encoder=text) for rank in (2, 4)]
+    trained = {}
+    for name, base, precision in (("half", half, "bf16"), ("whole", pocket, "no")):
+        config = config_of("training.prior_loss_weight=0", f"training.mixed_precision={precision}")
+        tasks = trained[name] = tasks_in(tmp_path / name, methods, TrainingData(encoded.photos, None))
+        with session(base, tasks, config, tmp_path / f"{name}-work") as state:
+            dtypes = {weight.dtype for weight in state.attached.named_parameters().values()}
+            assert dtypes == {torch.float32}
+            assert {layer.down.dtype for layer in state.attached.layers.values()} == {base.dtype}
+        trainer.train(base, tasks, config, tmp_path / f"{name}-work", ignore)
+    for ours, theirs in zip(trained["half"], trained["whole"], strict=True):
+        assert losses_of(ours) == pytest.approx(losses_of(theirs), rel=0.05)
+        assert difference(load_file(ours.folder / LORA_FILE), load_file(theirs.folder / LORA_FILE)) < 0.5
 
 
 def test_the_padding_stays_zero_and_shrinks_when_the_largest_leaves(pocket, encoded, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -77,10 +76,6 @@ def heldout_losses(
     cells = [(p, t, n) for p in range(len(data)) for t in range(grid.num_timesteps) for n in range(grid.num_noises)]
     losses = np.zeros(steps.shape)
 
-    def in_own_format(noisy: Tensor, timesteps: Tensor, prompts: Tensor) -> Any:
-        """The UNet reads in its number format; what it is judged by stays in fp32."""
-        return base.unet(noisy.to(base.dtype), timesteps, prompts)
-
     for start in range(0, len(cells), grid.batch_size):
         chunk = cells[start : start + grid.batch_size]
         photos = torch.tensor([p for p, _, _ in chunk])
@@ -89,7 +84,8 @@ def heldout_losses(
             torch.tensor([steps[cell] for cell in chunk], device=base.device),
         )
         clean, prompts = latents[photos].to(base.device), embeds[photos.to(base.device)]
-        loss = diffusion_loss(in_own_format, base.noise_scheduler, clean, prompts, drawn, snr_gamma=None)
+        scheduler, dtype = base.noise_scheduler, base.dtype  # what it is judged by stays in fp32
+        loss = diffusion_loss(base.unet, scheduler, clean, prompts, drawn, snr_gamma=None, dtype=dtype)
         for cell, value in zip(chunk, loss.tolist(), strict=True):
             losses[cell] = value
     return losses
