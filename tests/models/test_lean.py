@@ -34,26 +34,100 @@ def apart(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected.double()).norm() / expected.double().norm())
 
 
-@pytest.mark.parametrize("shape", [(1, 320, 64, 64), (3, 96, 16, 16), (2, 1280, 8, 8), (2, 640, 5, 7)])
+def assert_same(ours: Any, theirs: Any, inputs: list[Tensor], near: float = 1e-5) -> None:
+    """Equal results and gradients, ours in fp32 and theirs in fp64; each returns tensors that are all used."""
+    torch.manual_seed(1)
+    results = []
+    for call, dtype in ((ours, torch.float32), (theirs, torch.float64)):
+        own = [one.detach().to(dtype).requires_grad_() for one in inputs]
+        outs = call(*own)
+        torch.manual_seed(2)
+        weights = [torch.randn(out.shape, device=out.device) for out in outs]
+        sum((out * weight.to(dtype)).sum() for out, weight in zip(outs, weights, strict=True)).backward()
+        results.append([*outs, *(one.grad for one in own)])
+    for number, (found, expected) in enumerate(zip(*results, strict=True)):
+        assert apart(found, expected) < near, number
+
+
+def picture(shape: tuple[int, ...]) -> Tensor:
+    torch.manual_seed(0)
+    return (3 * torch.randn(shape, device="cuda") + 1).contiguous(memory_format=torch.channels_last)
+
+
+SHAPES = [(1, 320, 64, 64), (3, 96, 16, 16), (2, 1280, 8, 8), (2, 640, 5, 7)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("silu", [True, False])
-def test_group_norm_and_its_gradients(shape: tuple[int, ...], silu: bool) -> None:
-    from portrayal.models.kernels import group_norm
+@pytest.mark.parametrize("with_offset", [True, False])
+def test_group_norm_and_its_gradients(shape: tuple[int, ...], silu: bool, with_offset: bool) -> None:
+    """With what is added before it, and with what goes around it."""
+    from portrayal.models.kernels import Norm, group_norm
+
+    def ours(x: Tensor, weight: Tensor, bias: Tensor, *offset: Tensor) -> tuple[Tensor, ...]:
+        normed, around = group_norm(x, Norm(weight, bias, 32, 1e-5, silu), *offset)
+        return (normed,) if offset else (normed, around)
+
+    def theirs(x: Tensor, weight: Tensor, bias: Tensor, *offset: Tensor) -> tuple[Tensor, ...]:
+        moved = x + offset[0][:, :, None, None] if offset else x
+        normed = functional.group_norm(moved, 32, weight, bias, 1e-5)
+        normed = functional.silu(normed) if silu else normed
+        return (normed,) if offset else (normed, x)
+
+    x = picture(shape)
+    offset = [2 * torch.randn(shape[:2], device="cuda")] if with_offset else []
+    assert_same(ours, theirs, [x, *torch.randn(2, shape[1], device="cuda"), *offset])
+
+
+def test_a_norm_or_what_goes_around_it_may_be_unused() -> None:
+    from portrayal.models.kernels import Norm, group_norm, sum_and_norm
+
+    x = picture((2, 64, 4, 4))
+    weight, bias = torch.randn(2, 64, device="cuda")
+    for used in (0, 1):
+        assert_same(
+            lambda one, used=used: [group_norm(one, Norm(weight, bias, 32, 1e-5, False))[used]],
+            lambda one, used=used: [
+                one if used else functional.group_norm(one, 32, weight.double(), bias.double(), 1e-5)
+            ],
+            [x],
+        )
+        assert_same(
+            lambda one, other, used=used: [sum_and_norm(one, other, weight, bias, 1e-5)[1 - used]],
+            lambda one, other, used=used: [
+                one + other if used else functional.layer_norm(one + other, (64,), weight.double(), bias.double(), 1e-5)
+            ],
+            [torch.randn(5, 64, device="cuda"), torch.randn(5, 64, device="cuda")],
+        )
+
+
+@pytest.mark.parametrize("shape", [(2, 4096, 320), (3, 64, 1280), (1, 7, 640), (2, 5, 48)])
+@pytest.mark.parametrize("two", [True, False])
+def test_sum_and_norm_and_its_gradients(shape: tuple[int, ...], two: bool) -> None:
+    from portrayal.models.kernels import sum_and_norm
+
+    def theirs(x: Tensor, weight: Tensor, bias: Tensor, *y: Tensor) -> tuple[Tensor, ...]:
+        both = x + y[0] if y else x
+        return both, functional.layer_norm(both, shape[-1:], weight, bias, 1e-5)
 
     torch.manual_seed(0)
-    x = (3 * torch.randn(shape, device="cuda") + 1).contiguous(memory_format=torch.channels_last)
-    weight, bias = torch.randn(2, shape[1], device="cuda")
-    dy = torch.randn(shape, device="cuda")
-    found, expected = [], []
-    for results, dtype in ((found, torch.float32), (expected, torch.float64)):
-        inputs = [one.detach().to(dtype).requires_grad_() for one in (x, weight, bias)]
-        if dtype == torch.float32:
-            y = group_norm(*inputs, 32, 1e-5, silu=silu)
-        else:
-            y = functional.group_norm(inputs[0], 32, inputs[1], inputs[2], 1e-5)
-            y = functional.silu(y) if silu else y
-        y.backward(dy.to(dtype))
-        results += [y, *(one.grad for one in inputs)]
-    assert all(apart(one, other) < 1e-5 for one, other in zip(found, expected, strict=True))
+    x, y = 3 * torch.randn(2, *shape, device="cuda") + 1
+    assert_same(
+        lambda x, weight, bias, *y: sum_and_norm(x, y[0] if y else None, weight, bias, 1e-5),
+        theirs,
+        [x, *torch.randn(2, shape[-1], device="cuda"), *([y] if two else [])],
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_biased_sum_and_its_gradients(shape: tuple[int, ...]) -> None:
+    from portrayal.models.kernels import biased_sum
+
+    assert_same(
+        lambda x, y, bias: [biased_sum(x, y, bias)],
+        lambda x, y, bias: [x + y + bias[:, None, None]],
+        [picture(shape), picture(shape) * 2, torch.randn(shape[1], device="cuda")],
+    )
 
 
 def test_geglu_and_its_gradient() -> None:
@@ -93,3 +167,37 @@ def test_a_unet_is_the_same_lean(dtype: torch.dtype, near: float) -> None:
     total = torch.stack([one.float().norm() for one in gradients.values()]).norm()
     for name, gradient in gradients.items():
         assert float((ours[name].float() - gradient.float()).norm() / total) < near, name
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-4), (torch.bfloat16, 3e-2)])
+def test_a_vae_is_the_same_lean(dtype: torch.dtype, near: float) -> None:
+    from portrayal.models.lean import make_lean, resnet
+
+    torch.manual_seed(0)
+    plain: Any = folder_parts(find_base(BaseConfig(name="pocket")).path, dtype)["vae"].cuda().eval()
+    lean = copy.deepcopy(plain)
+    make_lean(lean)
+    assert lean.decoder.mid_block.resnets[0].forward.func is resnet
+    latents = torch.randn(2, plain.config.latent_channels, 16, 16, device="cuda", dtype=dtype)
+    with torch.no_grad():
+        expected, found = plain.decode(latents).sample, lean.decode(latents).sample
+        assert apart(found, expected) < near
+        assert apart(lean.encode(expected).latent_dist.mean, plain.encode(expected).latent_dist.mean) < near
+
+
+def test_adapted_convolutions_keep_their_adapters() -> None:
+    from peft import LoraConfig
+
+    from portrayal.models.lean import make_lean
+
+    torch.manual_seed(0)
+    plain: Any = folder_parts(find_base(BaseConfig(name="pocket")).path, torch.float32)["unet"].cuda().eval()
+    plain.add_adapter(
+        LoraConfig(r=4, init_lora_weights=False, target_modules=["conv1", "conv2", "conv_shortcut", "proj_in", "to_q"])
+    )
+    lean = copy.deepcopy(plain)
+    make_lean(lean)
+    latents = torch.randn(1, plain.config.in_channels, 16, 16, device="cuda")
+    prompts = torch.randn(1, 77, plain.config.cross_attention_dim, device="cuda")
+    expected, found = (unet(latents, torch.tensor([9], device="cuda"), prompts).sample for unet in (plain, lean))
+    assert apart(found, expected) < 2e-4

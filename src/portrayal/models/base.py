@@ -99,6 +99,7 @@ def load_base(source: BaseSource, *, device: torch.device, dtype: torch.dtype) -
             parts[name].to(device).eval().requires_grad_(False)
         if device.type == "cuda":
             make_lean(parts["unet"])
+            make_lean(parts["vae"])
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(f"{source.name} does not fit on {device}.", "Use a smaller base or the CPU.") from error
     except (OSError, ValueError, RuntimeError, KeyError) as error:

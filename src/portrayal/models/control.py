@@ -7,6 +7,7 @@ from typing import Any
 
 from portrayal.errors import WeightsError
 from portrayal.models.base import BaseModel
+from portrayal.models.lean import make_lean
 from portrayal.models.source import HUB_ID, BaseSource, fetch
 from portrayal.pocket import embedded_folder
 
@@ -57,4 +58,7 @@ def load_controlnet(folder: Path, base: BaseModel) -> Any:
             f"The ControlNet in {folder} is made for another base (text features {theirs} instead of {ours}).",
             "Choose one that was trained on this base.",
         )
-    return controlnet.to(base.device).eval().requires_grad_(False)
+    controlnet.to(base.device).eval().requires_grad_(False)
+    if base.device.type == "cuda":
+        make_lean(controlnet)
+    return controlnet

@@ -116,7 +116,7 @@ class MasterAdamW(torch.optim.Optimizer):
                     continue
                 state = self.state[master]
                 sources = (weight, weight.grad, master, state["exp_avg"], state["exp_avg_sq"])
-                if any(one.stride() != weight.stride() for one in sources):
+                if not all(lies_as(one, weight) for one in sources):
                     raise RuntimeError(f"a weight of shape {tuple(weight.shape)} and its gradient lie differently")
                 for start in range(0, weight.numel(), CHUNK):
                     places = [one.data_ptr() + start * one.element_size() for one in sources]
@@ -125,3 +125,9 @@ class MasterAdamW(torch.optim.Optimizer):
         if torch.cuda.is_current_stream_capturing():
             self.tables.append(host)
         return host.to(self.clip.device, non_blocking=True)
+
+
+def lies_as(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one shape have their elements in the same order."""
+    places = zip(one.shape, one.stride(), other.stride(), strict=True)
+    return all(stride == theirs for size, stride, theirs in places if size > 1)
