@@ -39,6 +39,7 @@ CASES = {
     "lora": (LORAS[:1], []),
     "pack with text": ([one.model_copy(update={"train_text_encoder": True}) for one in LORAS], []),
     "pack, checkpointed": (LORAS, ["training.gradient_checkpointing=true", "training.snr_gamma=5"]),
+    "unet, small": ([UNET.model_copy(update={"master_weights": False})], []),
     "unet, fp16": ([UNET], ["training.mixed_precision=fp16"]),
     "lora, fp16": (LORAS[:1], ["training.mixed_precision=fp16"]),
     "unet, fp32": ([UNET], ["training.mixed_precision=no"]),
@@ -136,7 +137,9 @@ def test_what_leaves_a_pack_leaves_the_others_as_they_were(encoded, tmp_path: Pa
     assert float((losses_of(packed[0]) / losses_of(alone[0]) - 1).abs().mean()) < 2e-2
 
 
-@pytest.mark.parametrize("method", [UNET, LORAS[1]], ids=["unet", "lora"])
+@pytest.mark.parametrize(
+    "method", [UNET, LORAS[1], UNET.model_copy(update={"master_weights": False})], ids=["unet", "lora", "small"]
+)
 @pytest.mark.parametrize("first", [True, False])
 def test_a_training_goes_on_in_the_other_mode(method: Any, first: bool, encoded, tmp_path: Path) -> None:
     def interrupted(done: int, total: int) -> None:
@@ -201,3 +204,44 @@ def test_masters_move_as_torch_moves_fp32_weights(encoded, tmp_path: Path, monke
             assert float((master - twin).norm()) < 1e-4 * moved + 1e-6 * float(first.norm())
         halves = [weight for group in optimizer.param_groups for weight in group["weights"]]
         assert all(torch.equal(half, master.to(half.dtype)) for half, master in zip(halves, masters, strict=True))
+
+
+def test_eight_bit_averages_move_weights_as_torch_moves_them_on_average(encoded, tmp_path: Path) -> None:
+    """The rounding is by chance: a weight ends beside where fp32 would, their mean where fp32 would."""
+    from portrayal.training.small_adamw import SmallAdamW
+
+    torch.manual_seed(0)
+    start = torch.randn(64, 64, 3, 3, device="cuda").mul(0.05).to(torch.bfloat16)
+    start = start.contiguous(memory_format=torch.channels_last)
+    scale = torch.logspace(-6, -2, 64, device="cuda")[:, None, None, None]  # rows whose gradients are far apart
+    gradients = [torch.randn(start.shape, device="cuda") * scale + 0.5 * scale for _ in range(40)]
+    gradients = [one.to(torch.bfloat16).contiguous(memory_format=torch.channels_last) for one in gradients]
+    weight, twin = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.double())
+    ours = SmallAdamW([{"params": [weight], "lr": 1e-3}], betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+    theirs = torch.optim.AdamW([twin], lr=1e-3, weight_decay=0.01)
+    for gradient in gradients:
+        weight.grad, twin.grad = gradient.clone(), gradient.double()
+        ours.step()
+        theirs.step()
+    moved, expected = (weight.double() - start.double()), (twin - start.double())
+    assert float((moved - expected).norm() / expected.norm()) < 0.1
+    rows = (moved.mean((1, 2, 3)) / expected.mean((1, 2, 3)) - 1).abs()
+    assert float(rows.max()) < 0.05
+
+
+def test_a_step_that_is_skipped_moves_no_small_weight() -> None:
+    from portrayal.training.small_adamw import SmallAdamW
+
+    weight = torch.nn.Parameter(torch.randn(300, device="cuda", dtype=torch.bfloat16))
+    before = weight.detach().clone()
+    optimizer = SmallAdamW([{"params": [weight], "lr": 1e-2}], betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    weight.grad = torch.ones_like(weight)
+    optimizer.found_inf = torch.ones((), device="cuda")
+    optimizer.step()
+    assert torch.equal(weight, before)
+    optimizer.found_inf = torch.zeros((), device="cuda")
+    optimizer.step()
+    assert float((before - weight).mean()) == pytest.approx(1e-2, rel=0.05)
+    state = optimizer.state_dict()
+    optimizer.load_state_dict(state)
+    assert optimizer.state[weight]["mean"].dtype == torch.int8

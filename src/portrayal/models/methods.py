@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -149,12 +150,17 @@ def check_free(base: BaseModel) -> None:
 
 
 def attach_full(base: BaseModel, method: UnetMethod) -> Attached:
-    """Replace the UNet (and the text encoder) by trainable fp32 copies read from the base's own files."""
-    source = base.source
-    fresh = file_parts(source, torch.float32) if source.kind == "file" else folder_parts(source.path, torch.float32)
+    """Replace the UNet (and the text encoder) by trainable copies read from the base's own files.
+
+    They are fp32; on CUDA half, with fp32 masters beside them, or without if the method wants none.
+    """
+    source, half = base.source, base.device.type == "cuda" and base.dtype != torch.float32
+    small = half and not method.master_weights and base.dtype == torch.bfloat16 and find_spec("triton") is not None
+    dtype = base.dtype if small else torch.float32
+    fresh = file_parts(source, dtype) if source.kind == "file" else folder_parts(source.path, dtype)
     names = ["unet", "text_encoder"] if method.train_text_encoder else ["unet"]
     attached = replace_parts(base, method, {name: fresh[name] for name in names}, trainable=True)
-    if base.device.type == "cuda" and base.dtype != torch.float32:
+    if half and not small:
         attached.halve()
     return attached
 

@@ -32,6 +32,10 @@ def build_optimizer(
                 from portrayal.training.master_adamw import MasterAdamW
 
                 return MasterAdamW(groups, betas=config.betas, eps=config.eps, **common)
+            if kind == "cuda" and all(weight.dtype == torch.bfloat16 for group in groups for weight in group["params"]):
+                from portrayal.training.small_adamw import SmallAdamW
+
+                return SmallAdamW(groups, betas=config.betas, eps=config.eps, **common)
             fast = {"fused": kind in ("cuda", "cpu"), "capturable": kind == "cuda"}
             return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, **fast, **common)
         case "adafactor":

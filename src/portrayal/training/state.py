@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from portrayal.config import Method, TrainingConfig
+from portrayal.config import Method, TrainingConfig, UnetMethod
 from portrayal.data.batches import BatchSource
 from portrayal.models.base import BaseModel
 from portrayal.models.methods import DTYPES, Attached
@@ -91,7 +91,7 @@ class TrainingState:
     @property
     def computes_in(self) -> torch.dtype:
         """Number format of the UNet's inputs: half where all weights that compute are half, else fp32."""
-        halves = isinstance(self.attached, Pack) or bool(self.attached.masters)
+        halves = isinstance(self.attached, Pack) or isinstance(self.attached.method, UnetMethod)
         dtype: torch.dtype = self.base.unet.dtype if halves else torch.float32
         return dtype
 
