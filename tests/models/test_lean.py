@@ -119,6 +119,15 @@ def test_sum_and_norm_and_its_gradients(shape: tuple[int, ...], two: bool) -> No
     )
 
 
+@pytest.mark.parametrize("shape", [(3, 1000, 320), (2, 7, 48)])
+def test_linear_and_its_gradients(shape: tuple[int, ...]) -> None:
+    from portrayal.models.kernels import linear
+
+    torch.manual_seed(0)
+    x, weight, bias = (torch.randn(size, device="cuda") for size in (shape, (40, shape[-1]), (40,)))
+    assert_same(lambda *of: [linear(*of)], lambda *of: [functional.linear(*of)], [x, weight, bias])
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_biased_sum_and_its_gradients(shape: tuple[int, ...]) -> None:
     from portrayal.models.kernels import biased_sum

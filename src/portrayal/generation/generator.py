@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from collections.abc import Generator as Generating
 from contextlib import ExitStack
@@ -61,18 +62,24 @@ class Generator:
         check_prompts(self.base.tokenizer, [*prompts, self.settings.negative_prompt])
         controlnet = self.control.controlnet if self.control else None
         pipeline, size = pipeline_of(self.base, controlnet), self.settings.batch_size
-        embeds = Embeds(self.base)
+        embeds, launched, done = Embeds(self.base), deque[Painted](), 0
         with ExitStack() as quick:
             quick.enter_context(captured(*(model for model in (self.base.unet, controlnet) if model is not None)))
             if controlnet is not None:
                 quick.enter_context(features_once(controlnet))
             for start in range(0, len(prompts), size):
-                yield from self._batch(pipeline, embeds, prompts[start : start + size], seeds[start : start + size])
-                if progress is not None:
-                    progress(min(start + size, len(prompts)))
+                part = slice(start, start + size)
+                launched.append(self._batch(pipeline, embeds, prompts[part], seeds[part]))
+                ahead = self.base.device.type == "cuda" and start + size < len(prompts)
+                while len(launched) > ahead:  # a GPU paints the next batch while this one is fetched
+                    pictures = launched.popleft().fetch()
+                    yield from pictures
+                    done += len(pictures)
+                    if progress is not None:
+                        progress(done)
 
-    def _batch(self, pipeline: Any, embeds: Embeds, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        """Paint one batch."""
+    def _batch(self, pipeline: Any, embeds: Embeds, prompts: Sequence[str], seeds: Sequence[int]) -> Painted:
+        """Start painting one batch."""
         side = self.resolution or self.base.resolution
         options: dict[str, Any] = {"height": side, "width": side}
         if self.control is not None:
@@ -88,7 +95,7 @@ class Generator:
                     output_type="pt",
                     **options,
                 ).images
-                return pictures_of(pixels)
+                return Painted(pixels)
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(
                 f"{len(prompts)} pictures at once do not fit on {self.base.device}.",
@@ -111,7 +118,23 @@ class Embeds:
         return torch.stack([self.known[prompt] for prompt in prompts])
 
 
-def pictures_of(pixels: Tensor) -> list[Image.Image]:
-    """Pictures of `(B, 3, height, width)` in [0, 1], rounded where they are: less to fetch."""
-    bytes_BHWC = pixels.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    return [Image.fromarray(one) for one in bytes_BHWC]
+class Painted:
+    """A batch on its way from the device.
+
+    Args:
+        pixels: Shape `(B, 3, height, width)` in [0, 1]; rounded to bytes where they are, so that less is fetched.
+    """
+
+    def __init__(self, pixels: Tensor) -> None:
+        bytes_BHWC = pixels.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        self.bytes, self.done = bytes_BHWC, None
+        if pixels.is_cuda:
+            self.bytes, self.done = torch.empty_like(bytes_BHWC, device="cpu", pin_memory=True), torch.cuda.Event()
+            self.bytes.copy_(bytes_BHWC, non_blocking=True)
+            self.done.record()
+
+    def fetch(self) -> list[Image.Image]:
+        """The pictures, once they are there."""
+        if self.done:
+            self.done.synchronize()
+        return [Image.fromarray(one) for one in self.bytes.cpu().numpy()]

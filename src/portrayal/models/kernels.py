@@ -15,8 +15,11 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.nn import functional
 
 BLOCK_S, BLOCK_C = 32, 64
+SUM_S, SUM_WARPS = 128, 8
+"""Places that a program of sums takes at once: few, large loads keep the memory busy."""
 ENOUGH_PROGRAMS, FEW_PROGRAMS = 2112, 528
 """Programs that fill a large GPU, sixteen and four for each of its multiprocessors."""
 TILE = 4096
@@ -35,28 +38,29 @@ class Norm(NamedTuple):
 
 @triton.jit
 def _sums(
-    x_ptr, offset_ptr, dy_ptr, stats_ptr, weight_ptr, bias_ptr, out_ptr, places, channels, parts, per_group,
+    x_ptr, offset_ptr, dy_ptr, stats_ptr, weight_ptr, bias_ptr, out_ptr, places, channels, steps, per_group,
     OFFSET: tl.constexpr, GRADIENT: tl.constexpr, SILU: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Of each channel over a part of the places: sum and sum of squares of `x`; or of the gradient, and of it by x̂."""
     picture, part = tl.program_id(0), tl.program_id(1)
     channel = tl.program_id(2) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = channel < channels
-    size = tl.cdiv(places, parts)
+    x_ptr += picture.to(tl.int64) * places * channels
     first = tl.zeros((BLOCK_C,), tl.float32)
     second = tl.zeros((BLOCK_C,), tl.float32)
     if OFFSET:
         offset = tl.load(offset_ptr + picture * channels + channel, inside, 0.0).to(tl.float32)
     if GRADIENT:
+        dy_ptr += picture.to(tl.int64) * places * channels
         group = picture * (channels // per_group) + channel // per_group
         mean = tl.load(stats_ptr + 2 * group, inside, 0.0)
         rstd = tl.load(stats_ptr + 2 * group + 1, inside, 0.0)
         weight = tl.load(weight_ptr + channel, inside, 0.0).to(tl.float32)
         bias = tl.load(bias_ptr + channel, inside, 0.0).to(tl.float32)
-    for start in range(part * size, tl.minimum((part + 1) * size, places), BLOCK_S):
-        place = start + tl.arange(0, BLOCK_S)
-        here = (place < tl.minimum((part + 1) * size, places))[:, None] & inside[None, :]
-        at = (picture.to(tl.int64) * places + place)[:, None] * channels + channel[None, :]
+    for step in range(steps):
+        place = (part * steps + step) * BLOCK_S + tl.arange(0, BLOCK_S)
+        here = (place < places)[:, None] & inside[None, :]
+        at = place[:, None] * channels + channel[None, :]
         x = tl.load(x_ptr + at, here, 0.0).to(tl.float32)
         if OFFSET:
             x = tl.where(here, x + offset[None, :], 0.0)
@@ -72,7 +76,7 @@ def _sums(
         else:
             first += tl.sum(x, 0)
             second += tl.sum(x * x, 0)
-    to = out_ptr + ((picture * parts + part) * 2) * channels + channel
+    to = out_ptr + ((picture * tl.num_programs(1) + part) * 2) * channels + channel
     tl.store(to, first, inside)
     tl.store(to + channels, second, inside)
 
@@ -133,30 +137,30 @@ def _apply(
     channel = tl.program_id(2) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = channel < channels
     here = (place < places)[:, None] & inside[None, :]
-    at = (picture.to(tl.int64) * places + place)[:, None] * channels + channel[None, :]
+    at, ahead = place[:, None] * channels + channel[None, :], picture.to(tl.int64) * places * channels
     group = picture * (channels // per_group) + channel // per_group
     mean = tl.load(stats_ptr + 2 * group, inside, 0.0)
     rstd = tl.load(stats_ptr + 2 * group + 1, inside, 0.0)
     weight = tl.load(weight_ptr + channel, inside, 0.0).to(tl.float32)
     bias = tl.load(bias_ptr + channel, inside, 0.0).to(tl.float32)
-    x = tl.load(x_ptr + at, here, 0.0).to(tl.float32)
+    x = tl.load(x_ptr + ahead + at, here, 0.0).to(tl.float32)
     if OFFSET:
         x += tl.load(offset_ptr + picture * channels + channel, inside, 0.0).to(tl.float32)[None, :]
     normal = (x - mean[None, :]) * rstd[None, :]
     z = normal * weight[None, :] + bias[None, :]
     gate = tl.sigmoid(z)
     if GRADIENT:
-        dz = tl.load(dy_ptr + at, here, 0.0).to(tl.float32)
+        dz = tl.load(dy_ptr + ahead + at, here, 0.0).to(tl.float32)
         if SILU:
             dz = dz * gate * (1 + z * (1 - gate))
         plain = tl.load(means_ptr + 2 * group, inside, 0.0)
         slanted = tl.load(means_ptr + 2 * group + 1, inside, 0.0)
         out = rstd[None, :] * (dz * weight[None, :] - plain[None, :] - normal * slanted[None, :])
         if AROUND:
-            out += tl.load(around_ptr + at, here, 0.0).to(tl.float32)
+            out += tl.load(around_ptr + ahead + at, here, 0.0).to(tl.float32)
     else:
         out = z * gate if SILU else z
-    tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), here)
+    tl.store(out_ptr + ahead + at, out.to(out_ptr.dtype.element_ty), here)
 
 
 @triton.jit
@@ -167,7 +171,7 @@ def _layer_norm(
     """`x + y` as it is stored, and its layer norm."""
     row, column = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, BLOCK)
     here = (row < rows)[:, None] & (column < width)[None, :]
-    at = row.to(tl.int64)[:, None] * width + column[None, :]
+    at = row[:, None] * width + column[None, :]
     x = tl.load(x_ptr + at, here, 0.0).to(tl.float32)
     if TWO:
         both = (x + tl.load(y_ptr + at, here, 0.0).to(tl.float32)).to(sum_ptr.dtype.element_ty)
@@ -197,7 +201,7 @@ def _layer_norm_gradient(
     for step in range(steps):
         row = (program * steps + step) * ROWS + tl.arange(0, ROWS)
         here = (row < rows)[:, None] & (column < width)[None, :]
-        at = row.to(tl.int64)[:, None] * width + column[None, :]
+        at = row[:, None] * width + column[None, :]
         mean = tl.load(stats_ptr + 2 * row, row < rows, 0.0)
         rstd = tl.load(stats_ptr + 2 * row + 1, row < rows, 0.0)
         dy = tl.load(dy_ptr + at, here, 0.0).to(tl.float32)
@@ -229,6 +233,18 @@ def _column_sums(x_ptr, parts_ptr, rows, width, steps, ROWS: tl.constexpr, BLOCK
         at = row.to(tl.int64)[:, None] * width + column[None, :]
         total += tl.sum(tl.load(x_ptr + at, here, 0.0).to(tl.float32), 0)
     tl.store(parts_ptr + program * width + column, total, column < width)
+
+
+@triton.jit
+def _fold(parts_ptr, out_ptr, parts, width, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Sums of partial sums, in the format of what they are the gradient of."""
+    column = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    total = tl.zeros((BLOCK_T, BLOCK_C), tl.float32)
+    for start in range(0, parts, BLOCK_T):
+        part = start + tl.arange(0, BLOCK_T)
+        here = (part < parts)[:, None] & (column < width)[None, :]
+        total += tl.load(parts_ptr + part[:, None] * width + column[None, :], here, 0.0)
+    tl.store(out_ptr + column, tl.sum(total, 0).to(out_ptr.dtype.element_ty), column < width)
 
 
 @triton.jit
@@ -286,6 +302,29 @@ def biased_sum(x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
     return found
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear layer `(…, D)` → `(…, D')` whose bias is trained: its gradient, sums over all rows, has a kernel."""
+    found: Tensor = Linear.apply(x, weight, bias)
+    return found
+
+
+def column_sums(x: Tensor, width: int, dtype: torch.dtype) -> Tensor:
+    """Sums over all rows of memory that lies in rows of `width`, shape `(D,)`."""
+    rows, columns = x.numel() // width, triton.cdiv(width, BLOCK_C)
+    tiles = triton.cdiv(rows, SUM_S)
+    steps = max(1, tiles * columns // FEW_PROGRAMS)
+    parts = x.new_empty(triton.cdiv(tiles, steps), width, dtype=torch.float32)
+    _column_sums[(len(parts), columns)](x, parts, rows, width, steps, SUM_S, BLOCK_C, num_warps=SUM_WARPS)
+    return folded(parts, dtype)
+
+
+def folded(parts: Tensor, dtype: torch.dtype) -> Tensor:
+    """Sums over the first dimension of what is fp32 and lies together."""
+    out = parts.new_empty(parts.shape[1:], dtype=dtype)
+    _fold[(triton.cdiv(out.numel(), 32),)](parts, out, len(parts), out.numel(), 64, 32)
+    return out
+
+
 def gated(x: Tensor) -> Tensor:
     """`a · gelu(g)` of `(…, 2·D)`, where `a` and `g` are its halves (Shazeer 2020, arXiv:2002.05202)."""
     found: Tensor = Geglu.apply(x)
@@ -332,8 +371,8 @@ class GroupNorm(torch.autograd.Function):
         dx = sizes.apply(x, shift, dy, around, stats, means, norm)
         if not any(ctx.needs_input_grad[1:3]):
             return dx, None, None, of_offset, None
-        of_bias, of_weight = sums.sum((0, 1))
-        return dx, of_weight.to(weight.dtype), of_bias.to(bias.dtype), of_offset, None
+        of_bias, of_weight = folded(sums.flatten(0, 1), weight.dtype)
+        return dx, of_weight, of_bias, of_offset, None
 
 
 class _Sizes:
@@ -343,15 +382,16 @@ class _Sizes:
         self.pictures, self.channels = x.shape[:2]
         self.places = x.shape[2:].numel()
         self.per_group, self.by_group = self.channels // groups, (self.pictures, groups, 2)
-        wanted = ENOUGH_PROGRAMS // (self.pictures * triton.cdiv(self.channels, BLOCK_C)) + 1
-        self.parts = min(wanted, triton.cdiv(self.places, BLOCK_S))
+        tiles = triton.cdiv(self.places, SUM_S)
+        self.steps = max(1, tiles * self.pictures * triton.cdiv(self.channels, BLOCK_C) // ENOUGH_PROGRAMS)
+        self.parts = triton.cdiv(tiles, self.steps)
 
     def sums(self, x: Tensor, offset: Tensor | None, dy: Tensor | None, stats: Tensor | None, norm: Norm) -> Tensor:
         """By channel, `(N, T, 2, C)`: of `x`, or with `dy` of its gradient."""
         out = x.new_empty(self.pictures, self.parts, 2, self.channels, dtype=torch.float32)
         _sums[(self.pictures, self.parts, triton.cdiv(self.channels, BLOCK_C))](
-            x, offset, dy, stats, norm.weight, norm.bias, out, self.places, self.channels, self.parts, self.per_group,
-            offset is not None, dy is not None, norm.silu, BLOCK_S, BLOCK_C,
+            x, offset, dy, stats, norm.weight, norm.bias, out, self.places, self.channels, self.steps, self.per_group,
+            offset is not None, dy is not None, norm.silu, SUM_S, BLOCK_C, num_warps=SUM_WARPS,
         )  # fmt: skip
         return out
 
@@ -434,8 +474,7 @@ class SumAndNorm(torch.autograd.Function):
         of_y = dx if ctx.needs_input_grad[1] else None
         if parts is None:
             return dx, of_y, None, None, None
-        of_weight, of_bias = parts.sum(0)
-        return dx, of_y, of_weight.to(weight.dtype), of_bias.to(weight.dtype), None
+        return dx, of_y, *folded(parts, weight.dtype), None
 
 
 class BiasedSum(torch.autograd.Function):
@@ -456,14 +495,26 @@ class BiasedSum(torch.autograd.Function):
         gradient = _channels_last(gradients[0])
         if not ctx.needs_input_grad[2]:
             return gradient, gradient, None
-        width = gradient.shape[1]
-        rows, columns = gradient.numel() // width, triton.cdiv(width, BLOCK_C)
-        tiles = triton.cdiv(rows, BLOCK_S)
-        programs = min(triton.cdiv(FEW_PROGRAMS, columns), tiles)
-        parts = gradient.new_empty(programs, width, dtype=torch.float32)
-        steps = triton.cdiv(tiles, programs)
-        _column_sums[(programs, columns)](gradient, parts, rows, width, steps, BLOCK_S, BLOCK_C)
-        return gradient, gradient, parts.sum(0).to(ctx.kept)
+        return gradient, gradient, column_sums(gradient, gradient.shape[1], ctx.kept)
+
+
+class Linear(torch.autograd.Function):
+    """See :func:`linear`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Shape `(…, D')`."""
+        ctx.save_for_backward(x, weight)
+        return functional.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Of input, weight and bias."""
+        x, weight = ctx.saved_tensors
+        dy = gradients[0].flatten(0, -2).contiguous()
+        dx = (dy @ weight).view(x.shape) if ctx.needs_input_grad[0] else None
+        of_weight = dy.T @ x.flatten(0, -2) if ctx.needs_input_grad[1] else None
+        return dx, of_weight, column_sums(dy, dy.shape[1], weight.dtype)
 
 
 class Geglu(torch.autograd.Function):

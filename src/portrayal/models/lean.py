@@ -51,6 +51,8 @@ def make_lean(module: Any) -> None:
             part.forward = partial(transformer_block, part)
         elif isinstance(part, GEGLU):
             part.forward = partial(geglu, part)
+        elif type(part) is nn.Linear and part.bias is not None:
+            part.forward = partial(linear, part)  # type: ignore[method-assign]
         elif isinstance(part, Attention) and is_plain_attention(part):
             part.processor = LeanAttention()
         if getattr(part, "conv_norm_out", None) is not None and isinstance(part.conv_act, nn.SiLU):
@@ -134,8 +136,21 @@ def at_each_place(convolution: Any, x: Tensor) -> Tensor:
     if type(convolution) is not nn.Conv2d or convolution.kernel_size != (1, 1) or convolution.stride != (1, 1):
         made: Tensor = convolution(x)
         return made
-    tokens = functional.linear(x.permute(0, 2, 3, 1), convolution.weight.flatten(1), convolution.bias)
-    return tokens.permute(0, 3, 1, 2)
+    return linear_of(x.permute(0, 2, 3, 1), convolution.weight.flatten(1), convolution.bias).permute(0, 3, 1, 2)
+
+
+def linear(layer: Any, x: Tensor) -> Tensor:
+    """`(…, D)` → `(…, D')`."""
+    return linear_of(x, layer.weight, layer.bias)
+
+
+def linear_of(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A linear layer; where its bias is trained, with the kernel for it."""
+    from portrayal.models import kernels
+
+    if bias is None or not (bias.requires_grad and torch.is_grad_enabled()) or torch.is_autocast_enabled(x.device.type):
+        return functional.linear(x, weight, bias)
+    return kernels.linear(x, weight, bias)
 
 
 def transformer(

@@ -102,10 +102,10 @@ class PackedLinear(PackedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(K·b, …, inputs)` → `(K·b, …, outputs)`."""
-        y: Tensor = self.layer(x)
         rows = x.reshape(len(self.down), -1, x.shape[-1])
         low = self.scaled(torch.bmm(rows, self.down.transpose(1, 2)))
-        return torch.baddbmm(y.view(len(self.up), -1, y.shape[-1]), low, self.up).view_as(y)
+        y: Tensor = self.layer(rows)
+        return y.baddbmm_(low, self.up).view(*x.shape[:-1], -1)  # in place: nobody else reads it
 
 
 class PackedConv2d(PackedLayer):

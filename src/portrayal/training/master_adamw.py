@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-CHUNK, BLOCK = 1 << 15, 2048
+CHUNK, BLOCK, WARPS = 1 << 14, 1024, 16
 HALVES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
@@ -94,7 +94,7 @@ class MasterAdamW(torch.optim.Optimizer):
         _descend[(len(table),)](
             table, self._rates(), self.clip, self.found_inf, 1 - betas,
             *first["betas"], first["eps"], first["weight_decay"],
-            HALVES[first["weights"][0].dtype], CHUNK, BLOCK,
+            HALVES[first["weights"][0].dtype], CHUNK, BLOCK, num_warps=WARPS,
         )  # fmt: skip
 
     def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: ARG002 - as torch's
