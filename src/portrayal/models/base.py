@@ -5,8 +5,9 @@ Shapes: B prompts, L prompt tokens, D text features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,20 +110,25 @@ def load_base(source: BaseSource, *, device: torch.device, dtype: torch.dtype) -
     return BaseModel(source=source, device=device, dtype=dtype, **parts)
 
 
-def folder_parts(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
-    """The parts of a diffusers folder."""
+PARTS = ("vae", "text_encoder", "tokenizer", "unet", "noise_scheduler")
+
+
+def folder_parts(folder: Path, dtype: torch.dtype, names: Collection[str] = PARTS) -> dict[str, Any]:
+    """The parts of a diffusers folder, or some of them."""
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
     hush()
-    strict = {"use_safetensors": True, "local_files_only": True}
-    return {
-        "vae": AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=dtype, **strict),
-        "text_encoder": CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=dtype, **strict),
-        "tokenizer": CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True),
-        "unet": UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtype, **strict),
-        "noise_scheduler": DDPMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True),
+    local = {"local_files_only": True}
+    weights = local | {"use_safetensors": True}
+    loaders = {
+        "vae": partial(AutoencoderKL.from_pretrained, subfolder="vae", torch_dtype=dtype, **weights),
+        "text_encoder": partial(CLIPTextModel.from_pretrained, subfolder="text_encoder", dtype=dtype, **weights),
+        "tokenizer": partial(CLIPTokenizer.from_pretrained, subfolder="tokenizer", **local),
+        "unet": partial(UNet2DConditionModel.from_pretrained, subfolder="unet", torch_dtype=dtype, **weights),
+        "noise_scheduler": partial(DDPMScheduler.from_pretrained, subfolder="scheduler", **local),
     }
+    return {name: loaders[name](folder) for name in names}
 
 
 def hush() -> None:

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 BLOCK_S, BLOCK_C = 32, 64
-SUM_S, SUM_WARPS = 128, 8
-"""Places that a program of sums takes at once: few, large loads keep the memory busy."""
+SUM_S, SUM_WARPS = 128, 4
+"""Places that a program of sums takes at once: few, large loads keep the memory busy; of gradients with twice the
+warps."""
 ENOUGH_PROGRAMS, FEW_PROGRAMS = 2112, 528
 """Programs that fill a large GPU, sixteen and four for each of its multiprocessors."""
 TILE = 4096
@@ -391,7 +392,8 @@ class _Sizes:
         out = x.new_empty(self.pictures, self.parts, 2, self.channels, dtype=torch.float32)
         _sums[(self.pictures, self.parts, triton.cdiv(self.channels, BLOCK_C))](
             x, offset, dy, stats, norm.weight, norm.bias, out, self.places, self.channels, self.steps, self.per_group,
-            offset is not None, dy is not None, norm.silu, SUM_S, BLOCK_C, num_warps=SUM_WARPS,
+            offset is not None, dy is not None, norm.silu, SUM_S, BLOCK_C,
+            num_warps=SUM_WARPS if dy is None else 2 * SUM_WARPS,
         )  # fmt: skip
         return out
 

@@ -156,9 +156,8 @@ def attach_full(base: BaseModel, method: UnetMethod) -> Attached:
     """
     source, half = base.source, base.device.type == "cuda" and base.dtype != torch.float32
     small = half and not method.master_weights and base.dtype == torch.bfloat16 and find_spec("triton") is not None
-    dtype = base.dtype if small else torch.float32
-    fresh = file_parts(source, dtype) if source.kind == "file" else folder_parts(source.path, dtype)
-    names = ["unet", "text_encoder"] if method.train_text_encoder else ["unet"]
+    dtype, names = base.dtype if small else torch.float32, ["unet"] + ["text_encoder"] * method.train_text_encoder
+    fresh = file_parts(source, dtype) if source.kind == "file" else folder_parts(source.path, dtype, names)
     attached = replace_parts(base, method, {name: fresh[name] for name in names}, trainable=True)
     if half and not small:
         attached.halve()
