@@ -60,6 +60,12 @@ def make_lean(module: Any) -> None:
             part.conv_act = nn.Identity()
 
 
+def let_go(module: nn.Module) -> None:
+    """Untie the knots of a lean model that is not needed any more, so that its memory is free at once."""
+    for part in module.modules():
+        vars(part).pop("forward", None)  # which knows its part
+
+
 def is_plain_resnet(block: Any) -> bool:
     """Whether a block is of Stable Diffusion's kind: the UNet's, or, without a time embedding, the VAE's."""
     return (

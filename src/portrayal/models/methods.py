@@ -21,7 +21,7 @@ from portrayal.config import TEXT_ENCODER_TARGETS, LoraMethod, Method, UnetMetho
 from portrayal.errors import UsageError, WeightsError, nearest
 from portrayal.formats.kohya import sorted_metadata
 from portrayal.models.base import BaseModel, file_parts, folder_parts, pipeline_of
-from portrayal.models.lean import make_lean
+from portrayal.models.lean import let_go, make_lean
 from portrayal.randomness import generator_for
 
 ADAPTER = "default"
@@ -115,6 +115,7 @@ class Attached:
             self.base.unet.disable_gradient_checkpointing()
             checkpoint_text_encoder(self.base.text_encoder, on=False)
         for part_name, module in self.original.items():
+            let_go(getattr(self.base, part_name))
             setattr(self.base, part_name, module.to(self.base.device))
         self.original.clear()
         self.masters.clear()

@@ -103,9 +103,44 @@ class PackedLinear(PackedLayer):
     def forward(self, x: Tensor) -> Tensor:
         """`(K·b, …, inputs)` → `(K·b, …, outputs)`."""
         rows = x.reshape(len(self.down), -1, x.shape[-1])
-        low = self.scaled(torch.bmm(rows, self.down.transpose(1, 2)))
-        y: Tensor = self.layer(rows)
-        return y.baddbmm_(low, self.up).view(*x.shape[:-1], -1)  # in place: nobody else reads it
+        y: Tensor
+        if torch.is_autocast_enabled(x.device.type):  # which does not reach into a function of our own
+            low = self.scaled(torch.bmm(rows, self.down.transpose(1, 2)))
+            y = torch.baddbmm(self.layer(rows), low, self.up)
+        else:
+            scale = self.scale.to(rows.dtype) if self.has_scales else None
+            adapted = (rows, self.layer.weight, self.layer.bias, self.down, self.up, scale)
+            y = AdaptedLinear.apply(*adapted)  # type: ignore[no-untyped-call]
+        return y.view(*x.shape[:-1], -1)
+
+
+class AdaptedLinear(torch.autograd.Function):
+    """`x·Wᵀ + bias + scale·(x·Aᵀ)·B` of a frozen layer, `(K, n, inputs)` → `(K, n, outputs)`.
+
+    What the adapters add, to the output and to the input's gradient, is summed inside the product: PyTorch would copy
+    the one, and add the other in a pass of its own.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: Tensor | None
+    ) -> Tensor:
+        """`down` is `(K, r, inputs)`, `up` `(K, r, outputs)`, `scale` `(K, 1, 1)` or nothing for 1."""
+        low = torch.bmm(x, down.transpose(1, 2))
+        low = low if scale is None else low * scale
+        ctx.save_for_backward(x, weight, down, up, low, scale)
+        return functional.linear(x, weight, bias).baddbmm_(low, up)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Of the input and the adapters; the layer is frozen."""
+        x, weight, down, up, low, scale = ctx.saved_tensors
+        (dy,) = gradients
+        of_low = torch.bmm(dy, up.transpose(1, 2))
+        of_low = of_low if scale is None else of_low * scale
+        of_down, of_up = torch.bmm(of_low.transpose(1, 2), x), torch.bmm(low.transpose(1, 2), dy)
+        dx = torch.matmul(dy, weight).baddbmm_(of_low, down) if ctx.needs_input_grad[0] else None
+        return dx, None, None, of_down, of_up, None
 
 
 class PackedConv2d(PackedLayer):
