@@ -24,6 +24,7 @@ from portrayal.settings import load_config
 
 OPTIONS = {
     "run": ["--base", "--class", "--out", "--recipe", "--set", "--consent", "--dry-run", "--json"],
+    "plan": ["--base", "--class", "--recipe", "--set", "--json"],
     "prepare": ["--base", "--class", "--out", "--recipe", "--set", "--consent", "--check", "--json"],
     "train": ["--model", "--json"],
     "generate": ["--model", "--prompt", "--count", "--seed", "--control", "--control-kind", "--set", "--json"],

@@ -126,6 +126,25 @@ def run(
 
 
 @app.command()
+def plan(
+    base: BaseFlag = None,
+    class_noun: ClassFlag = None,
+    recipe: RecipeFlag = None,
+    settings: SetFlag = None,
+    quick: QuickFlag = False,
+    thorough: ThoroughFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Print what a run would do here, how long it would take and what memory it needs; make nothing.
+
+    The print is a recipe: give it to `--recipe`. `portrayal run PHOTOS --dry-run` prints the same.
+    """
+    with outcome("plan", as_json) as result:
+        flags = [*effort(quick, thorough), *overrides(base, class_noun, settings)]
+        show_plan(portrayal.make_plan(recipe, flags), result, as_json)
+
+
+@app.command()
 def prepare(
     photos: Photos,
     base: BaseFlag = None,
@@ -366,6 +385,7 @@ def show_plan(plan: portrayal.Plan, result: dict[str, Any], as_json: bool) -> No
     result["plan"] = described
     if as_json:
         return
+    estimated = plan.estimate()
     typer.echo(f"# base {plan.source.name} on {plan.device}: {plan.source.reason}")
     times = described["trainings"]
     trainings = [
@@ -374,7 +394,9 @@ def show_plan(plan: portrayal.Plan, result: dict[str, Any], as_json: bool) -> No
     ]
     typer.echo(f"# trains {', '.join(trainings)}")
     typer.echo(f"# paints {plan.num_pictures} pictures of scenes; needs {plan.disk_gib:.1f} GiB of disk")
-    for note in plan.notes:
+    for line in estimated.lines():
+        typer.echo(f"# {line}")
+    for note in described["notes"]:
         typer.echo(f"# note: {note}")
     typer.echo(plan.config.to_toml())
 
@@ -397,6 +419,8 @@ def show_scores(finished: portrayal.Run, result: dict[str, Any], as_json: bool) 
     if (finished.folder / "report.html").is_file():
         paths["report"] = str(finished.folder / "report.html")
     result.update(run=str(finished.folder), scores=scores, **paths)
+    if (finished.folder / "estimate.json").is_file():
+        result["estimate"] = json.loads((finished.folder / "estimate.json").read_text(encoding="utf-8"))
     if not as_json:
         print_scores(scores, paths)
 

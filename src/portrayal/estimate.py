@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,8 @@ READ_AT_ONCE = 16
 CHECKPOINTED_SECONDS, CHECKPOINTED_MEMORY = 4 / 3, 0.3
 """What gradient checkpointing makes of a step's time (one more pass forward beside one forward and two back), and
 leaves of the memory that pictures take."""
-EIGHT_BIT_SAVES = 6
-"""Bytes of each trained weight that an 8-bit optimizer saves: two averages, each one byte instead of four."""
+EIGHT_BIT_SAVES, NO_MASTERS_SAVE = 6, 10
+"""Bytes of each weight of a full UNet that bitsandbytes' averages, and training without fp32 masters, save."""
 COMPILE_SECONDS, COMPILE_GAIN = 90, 0.05
 """What compiling a step would take, and the most it would save of a training whose steps are graphs already."""
 
@@ -88,7 +88,7 @@ class Estimate:
     scale: float
     photos: int
     stages: tuple[Stage, ...]
-    modes: dict[str, Any]
+    modes: dict[str, str]
     notes: tuple[str, ...]
 
     @property
@@ -104,17 +104,19 @@ class Estimate:
     def as_json(self) -> Json:
         """The estimate for programs, as `estimate.json` keeps it."""
         stages = [asdict(stage) | {"seconds": round(stage.seconds, 2)} for stage in self.stages]
-        totals = {"seconds": round(self.seconds, 1), "peak_gib": self.peak_gib}
-        return {"schema": 1, **asdict(self), "scale": round(self.scale, 3), **totals, "stages": stages}
+        totals = {"seconds": round(self.seconds, 1), "peak_gib": self.peak_gib, "scale": round(self.scale, 3)}
+        return {"schema": 1, **asdict(self), **totals, "stages": stages}
 
     def lines(self) -> list[str]:
         """The estimate for people."""
         times = f"{self.scale:.2g} times as long as on {self.reference}"
-        rows = [f"takes about {spoken(self.seconds)} with {self.photos} photos on {self.machine.name} ({times})"]
+        rows = [f"about {spoken(self.seconds)} for {self.photos} photos on {self.machine.name}, {times}"]
+        measured = self.peak_gib is not None
         for stage in self.stages:
             memory = "" if stage.peak_gib is None else f"{stage.peak_gib:.1f} GiB"
-            rows.append(f"  {stage.title:<22}{spoken(stage.seconds):>8}{memory:>10}  {stage.what}".rstrip())
-        return [*rows, *(f"{key.replace('_', ' ')}: {value}" for key, value in self.modes.items())]
+            what = f"{memory:>10}  {stage.what}" if measured else f"  {stage.what}"
+            rows.append(f"  {stage.title:<24}{spoken(stage.seconds):>8}{what}".rstrip())
+        return [*rows, *(f"  {key:<24}{value}" for key, value in self.modes.items())]
 
 
 def spoken(seconds: float) -> str:
@@ -126,7 +128,7 @@ def spoken(seconds: float) -> str:
 
 
 @lru_cache
-def this_machine(device: Literal["cpu", "cuda", "mps"], precision: str) -> Machine:
+def this_machine(device: str, precision: str) -> Machine:
     """The machine as it is now, probed once."""
     import torch
 
@@ -138,39 +140,41 @@ def this_machine(device: Literal["cpu", "cuda", "mps"], precision: str) -> Machi
 
 
 def probe(device: str, precision: str) -> float:
-    """Seconds of a fixed mix of a UNet's work: convolution, matrix product, memory traffic; median of five.
+    """Seconds of a fixed mix of a UNet's work: convolution, matrix products, memory traffic.
 
-    The shapes are those of `pocket` on a CPU and of SD 1.5 elsewhere. No weights are loaded, nothing random is drawn.
+    The quickest in a second: others may be busy for a moment. The shapes are those of `pocket` on a CPU and of SD 1.5
+    elsewhere. No weights are loaded, and nothing random is drawn.
     """
     import torch
     from torch.nn.functional import conv2d, linear, silu
 
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
-    batch, channels, side, traffic, rounds = (6, 128, 16, 2**20, 4) if device == "cpu" else (8, 320, 64, 2**26, 20)
+    batch, channels, side, traffic, rounds = (6, 128, 16, 2**20, 1) if device == "cpu" else (8, 320, 64, 2**26, 4)
 
     def made(*shape: int) -> torch.Tensor:
         return torch.full(shape, 0.01, dtype=dtype, device=device)
 
-    def wait() -> None:
+    picture = made(batch, channels, side, side).to(memory_format=torch.channels_last)
+    kernel = made(channels, channels, 3, 3).to(memory_format=torch.channels_last)
+    tokens, much = made(batch * side * side, channels), made(traffic)
+    wide, narrow = made(8 * channels, channels), made(channels, 8 * channels)
+
+    def mix() -> float:
+        started = time.perf_counter()
+        for _ in range(rounds):
+            conv2d(picture, kernel, padding=1)
+            linear(linear(tokens, wide), narrow)
+            silu(much)
         if device != "cpu":
             getattr(torch, device).synchronize()
+        return time.perf_counter() - started
 
-    picture = made(batch, channels, side, side).to(memory_format=torch.channels_last)
-    tokens, much = made(batch * side * side, channels), made(traffic)
-    kernel = made(channels, channels, 3, 3).to(memory_format=torch.channels_last)
-    wide, narrow = made(8 * channels, channels), made(channels, 8 * channels)
-    taken = []
     with torch.inference_mode():
-        for _ in range(6):
-            wait()
-            started = time.perf_counter()
-            for _ in range(rounds):
-                conv2d(picture, kernel, padding=1)
-                linear(linear(tokens, wide), narrow)
-                silu(much)
-            wait()
-            taken.append(time.perf_counter() - started)
-    return sorted(taken[1:])[2]  # the first loads libraries
+        mix()  # which loads libraries
+        until, taken = time.perf_counter() + 1, [mix()]
+        while time.perf_counter() < until:
+            taken.append(mix())
+    return min(taken)
 
 
 def fit(shares: Sequence[Sequence[float]], values: Sequence[float]) -> Floats:
@@ -192,14 +196,16 @@ def fit(shares: Sequence[Sequence[float]], values: Sequence[float]) -> Floats:
 
 @dataclass(frozen=True)
 class Costs:
-    """What work takes on a machine: the table of its kind of device.
+    """What the work of a run takes on a machine.
 
     Attributes:
-        table: See the head of this module.
+        config: The run's settled settings.
+        table: What was measured on that kind of device; see the head of this module.
         machine: The machine.
         size: Weights of the base's UNet, as a multiple of the table's.
     """
 
+    config: Config
     table: Mapping[str, Any]
     machine: Machine
     size: float
@@ -207,90 +213,89 @@ class Costs:
     @property
     def scale(self) -> float:
         """Times the table's seconds that the same work takes here."""
-        return float(self.machine.probe_seconds / self.table["probe_seconds"]) * self.size
+        return float(self.size * self.machine.probe_seconds / self.table["probe_seconds"])
 
-    def area(self, resolution: int) -> float:
-        """Pixels, as a multiple of the table's."""
-        return float((resolution / self.table["resolution"]) ** 2)
+    @property
+    def images(self) -> int:
+        """Pictures of one model in one pass: photos, and the class images that ride along."""
+        training = self.config.training
+        riding = (training.class_batch_size or training.train_batch_size) if training.prior_loss_weight else 0
+        return training.train_batch_size + riding
+
+    def area(self, resolution: int | None = None) -> float:
+        """Pixels of a picture, the run's if none is named, as a multiple of the table's resolution."""
+        return float(((resolution or self.config.base.resolution or 512) / self.table["resolution"]) ** 2)
+
+    def fixed(self, name: str) -> float:
+        """Seconds of what does not depend on the base."""
+        return float(self.scale / self.size * self.table["seconds"][name])
 
     def rows(self, kind: str, key: str) -> list[Json]:
         """The trainings of a kind of method of which something was measured."""
         return [row for row in self.table["training"] if row["method"] == kind and row[key]]
 
-    def step(self, kind: str, rank: int, images: int, pack: int, resolution: int) -> float:
-        """Seconds of one pass forward and back and its update, of `images` pictures in all."""
+    def train(self, method: Method, pack: int = 1) -> float:
+        """Seconds of a training, or of a pack of LoRAs as wide as this one."""
 
         def shares(images: int, rank: int, pack: int, area: float) -> list[float]:
             return [images * area, 1, images * area * rank, pack, images * area**2]
 
-        rows = self.rows(kind, "images_per_second") or self.rows("unet", "images_per_second")
+        rows, training = self.rows(method.kind, "images_per_second"), self.config.training
         found = [
             shares(row["batch"] * row["pack"], row["rank"] or 0, row["pack"], self.area(row["resolution"]))
             for row in rows
         ]
         weights = fit(found, [row["batch"] * row["pack"] / row["images_per_second"] for row in rows])
-        return float(self.scale * weights @ shares(images, rank, pack, self.area(resolution)))
+        step = self.scale * float(weights @ shares(pack * self.images, rank_of(method), pack, self.area()))
+        if training.gradient_checkpointing:
+            step *= CHECKPOINTED_SECONDS
+        if why_plain(self.config, method, self.machine.device):
+            step = max(step, self.table["plain_step_seconds"])
+        return method.max_train_steps * training.gradient_accumulation_steps * step
 
-    def gib(self, kind: str, rank: int, images: int, pack: int, resolution: int, kept: float = 1.0) -> float | None:
-        """GPU memory of such a step where it was measured; `kept` is what of the pictures' share is not recomputed."""
-        rows = self.rows(kind, "peak_gib")
+    def gib(self, method: Method, pack: int = 1) -> float | None:
+        """GPU memory of such a training at its fullest; nothing where none was measured."""
+        rows, training = self.rows(method.kind, "peak_gib"), self.config.training
         if not rows or self.machine.memory_gib is None:
             return None
         found = [
             [1, row["batch"] * row["pack"] * self.area(row["resolution"]), (row["rank"] or 0) * row["pack"]]
             for row in rows
         ]
+        kept = CHECKPOINTED_MEMORY if training.gradient_checkpointing else 1.0
         weights = fit(found, [row["peak_gib"] for row in rows])
-        return float(self.size * weights @ [1, kept * images * self.area(resolution), rank * pack])
+        total = self.size * float(weights @ [1, kept * pack * self.images * self.area(), rank_of(method) * pack])
+        if not isinstance(method, LoraMethod):
+            eight_bit = training.optimizer.name == "adamw8bit"
+            saved = EIGHT_BIT_SAVES if eight_bit else 0 if method.master_weights else NO_MASTERS_SAVE
+            total -= saved * self.size * self.table["unet_weights"] / 2**30
+        return round(total, 2)
 
-    def passes(self, count: int, batch: int, resolution: int) -> float:
+    def passes(self, count: int, batch: int) -> float:
         """Seconds of `count` pictures going once through the UNet without gradient, `batch` at once."""
-        rows, area = self.table["painting"], self.area(resolution)
-        areas = [self.area(row["resolution"]) for row in rows]
-        found = [[row["batch"] * one, 1, row["batch"] * one**2] for row, one in zip(rows, areas, strict=True)]
+
+        def shares(size: int, area: float) -> list[float]:
+            return [size * area, 1, size * area**2]
+
+        rows = self.table["painting"]
+        found = [shares(row["batch"], self.area(row["resolution"])) for row in rows]
         weights = fit(found, [row["seconds"] for row in rows])
         full, rest = divmod(count, batch)
-        sizes = [batch] * full + [rest] * (rest > 0)
-        return float(self.scale * sum(weights @ [size * area, 1, size * area**2] for size in sizes))
+        return self.scale * sum(
+            float(weights @ shares(size, self.area())) for size in [batch] * full + [rest] * (rest > 0)
+        )
 
-    def paint(self, pictures: int, config: Config, *, batch: int | None = None, slower: float = 1.0) -> float:
-        """Seconds of painting pictures."""
-        settings, resolution = config.generation, resolution_of(config)
+    def paint(self, pictures: int, slower: float = 1.0) -> float:
+        """Seconds of painting pictures, each pass so many times slower than the UNet's alone."""
+        settings = self.config.generation
         ways = 2 if settings.guidance_scale > 1 else 1
-        once = self.passes(ways * pictures, ways * (batch or settings.batch_size), resolution)
-        decode = self.scale * self.table["seconds"]["decode_picture"] * self.area(resolution)
-        return slower * settings.num_inference_steps * once + pictures * decode
-
-    def train(self, config: Config, method: Method, pack: int) -> float:
-        """Seconds of a training, or of a pack of LoRAs."""
-        training, rank = config.training, rank_of(method)
-        step = self.step(method.kind, rank, pack * images_of(config), pack, resolution_of(config))
-        if training.gradient_checkpointing:
-            step *= CHECKPOINTED_SECONDS
-        if self.machine.device == "cuda" and why_plain(config, method, self.machine.device):
-            step = max(step, self.table["plain_step_seconds"])
-        return method.max_train_steps * training.gradient_accumulation_steps * step
-
-    def train_gib(self, config: Config, method: Method, pack: int) -> float | None:
-        """GPU memory of such a training at its fullest."""
-        training, rank = config.training, rank_of(method)
-        kept = CHECKPOINTED_MEMORY if training.gradient_checkpointing else 1.0
-        found = self.gib(method.kind, rank, pack * images_of(config), pack, resolution_of(config), kept)
-        if found is not None and training.optimizer.name == "adamw8bit" and method.kind == "unet":
-            found -= EIGHT_BIT_SAVES * self.size * self.table["unet_weights"] / 2**30
-        return found
+        once = self.passes(ways * pictures, ways * settings.batch_size)
+        return settings.num_inference_steps * slower * once + pictures * self.fixed("decode_picture") * self.area()
 
 
-def resolution_of(config: Config) -> int:
-    """Side of the pictures in pixels; a settled config has one."""
-    return config.base.resolution or 512
-
-
-def images_of(config: Config) -> int:
-    """Pictures of one model in one pass: photos, and the class images that ride along."""
-    training = config.training
-    riding = (training.class_batch_size or training.train_batch_size) if training.prior_loss_weight else 0
-    return training.train_batch_size + riding
+def counted(count: int, noun: str) -> str:
+    """`1 photo`, `2 photos`."""
+    return f"{count} {noun}" + "s" * (count != 1)
 
 
 def rank_of(method: Method) -> int:
@@ -312,64 +317,50 @@ def why_plain(config: Config, method: Method, device: str) -> str | None:
     return None
 
 
-def why_not_compiled(seconds: float) -> str:
-    """Compiling a step would have to save more than it takes; no training of today's length does."""
-    saves = f"it would take about {COMPILE_SECONDS} s and save {spoken(COMPILE_GAIN * seconds)} at most"
-    return saves if seconds * COMPILE_GAIN < COMPILE_SECONDS else f"not built in; {saves}"
-
-
-def stages_of(config: Config, costs: Costs, packs: Sequence[int], photos: int) -> Iterator[Stage]:
+def stages_of(costs: Costs, packs: Sequence[int], photos: int) -> Iterator[Stage]:
     """The parts of a run as its study really does them, LoRAs in packs of these sizes."""
-    study, generation, control = config.study, config.generation, config.control
-    fixed = {name: costs.scale / costs.size * seconds for name, seconds in costs.table["seconds"].items()}
-    trials, methods = list(config.trials.values()), config.methods
-    loras = [method for method in methods.values() if isinstance(method, LoraMethod)]
-    scenes = len(generation.scenes)
-    by_each = (scenes + 1) * generation.num_images_per_scene  # and as many of the class as of a scene
-
-    yield Stage("load", "load and encode", fixed["load"])
-    yield Stage("prepare", "prepare photos", photos * fixed["prepare_photo"], what=f"{photos} photos")
+    config, fixed = costs.config, costs.fixed
+    study, generation, control, trials = config.study, config.generation, config.control, len(config.trials)
+    loras = sorted((one for one in config.methods.values() if isinstance(one, LoraMethod)), key=rank_of)
+    pictures = len(generation.scenes) * generation.num_images_per_scene
+    of_each = pictures + generation.num_images_per_scene  # the class is painted too
+    yield Stage("load", "load and encode", fixed("load"))
+    yield Stage("prepare", "prepare photos", photos * fixed("prepare_photo"))
     if config.training.prior_loss_weight:
-        batch = generation.batch_size
-        count = math.ceil(config.training.num_class_images / batch) * batch
-        what = f"{count} pictures, if no earlier run kept them"
-        yield Stage("class_images", "paint class images", costs.paint(count, config), what=what)
+        count = math.ceil(config.training.num_class_images / generation.batch_size) * generation.batch_size
+        what = f"{count} pictures, unless an earlier run kept them"
+        yield Stage("class_images", "paint class images", costs.paint(count), what=what)
     if study.full_unet:
-        unet, times = methods["unet"], study.unet_folds
+        unet, times = config.method.unet, study.unet_folds
         what = f"{unet.max_train_steps} steps" + (f", {times} times" if times > 1 else "")
-        gib = costs.train_gib(config, unet, 1)
-        yield Stage("train.unet", "train full UNet", times * costs.train(config, unet, 1), gib, what)
+        yield Stage("train.unet", "train full UNet", times * costs.train(unet), costs.gib(unet), what)
     if loras:
-        widest = max(loras, key=lambda method: method.rank)  # to which the others of a pack are padded
-        seconds = sum(costs.train(config, widest, pack) for pack in packs)
-        what = f"{sum(packs)} LoRAs, {max(packs)} at once, {widest.max_train_steps} steps"
-        yield Stage("train.lora", "train LoRAs", seconds, costs.train_gib(config, widest, max(packs)), what)
+        seconds = sum(costs.train(loras[-1], pack) for pack in packs)  # others are padded to the widest
+        what = f"{config.method.lora.max_train_steps} steps, {sum(packs)} LoRAs, {max(packs)} at once"
+        yield Stage("train.lora", "train LoRAs", seconds, costs.gib(loras[-1], max(packs)), what)
     heldout = photos / study.folds if study.folds > 1 else config.prepare.num_heldout or min(4, max(1, photos // 5))
     cells = round(heldout * config.evaluation.num_timesteps * config.evaluation.num_noises)
-    reading = costs.passes(cells, READ_AT_ONCE, resolution_of(config))
-    picture = costs.paint(scenes, config) if study.readings > 1 else 0
-    seconds = len(trials) * study.readings * (reading + picture) + study.folds * reading
-    yield Stage("steps", "find best steps", seconds, what=f"{len(trials)} trainings, {study.readings} readings of each")
-    painters = len(trials) + 1
-    what = f"{painters * by_each} pictures"
-    yield Stage("generate", "paint scenes", painters * costs.paint(by_each, config), what=what)
+    losses, readings = costs.passes(cells, READ_AT_ONCE), trials * study.readings
+    likeness = costs.paint(len(generation.scenes)) if study.readings > 1 else 0.0
+    seconds = readings * (losses + likeness) + study.folds * losses  # and once with the base
+    yield Stage("steps", "find best steps", seconds, what=f"{readings} readings of {trials} trainings")
+    seconds = (trials + 1) * costs.paint(of_each)
+    yield Stage("generate", "paint scenes", seconds, what=f"{(trials + 1) * of_each} pictures")
     shown = 0
     if control.enabled:
         models = 1 + study.full_unet + bool(loras)
         held = models * len(control.kinds) * sum(scale > 0 for scale in control.scales)
         free = models * (control.scales[0] == 0)  # of no kind, so painted once
-        batch, shown = min(generation.batch_size, control.num_images), (held + free) * control.num_images
-        once = costs.paint(control.num_images, config, batch=batch)
-        slower = costs.paint(control.num_images, config, batch=batch, slower=costs.table["controlnet_factor"])
-        yield Stage("control", "paint to control images", held * slower + free * once, what=f"{shown} pictures")
-    judged = (len(trials) + study.folds * max(1, study.seeds)) * by_each * (2 if control.enabled else 1) + shown
-    yield Stage("evaluate", "judge", judged * fixed["judge_picture"], what=f"{judged} looks at pictures")
+        slow, quick = costs.paint(control.num_images, costs.table["controlnet_factor"]), costs.paint(control.num_images)
+        shown = (held + free) * control.num_images
+        yield Stage("control", "paint to control images", held * slow + free * quick, what=f"{shown} pictures")
+    looks = (trials + study.folds * study.seeds) * of_each * (2 if control.enabled else 1) + shown
+    yield Stage("evaluate", "judge", looks * fixed("judge_picture"))
     if study.final:
-        last = sorted(loras, key=lambda method: method.rank)[len(loras) // 2] if loras else methods["unet"]
-        seconds = costs.train(config, last, 1) + costs.paint(by_each - generation.num_images_per_scene, config)
-        gib = costs.train_gib(config, last, 1)
-        yield Stage("final", "train on all photos", seconds, gib, "the recommended model, to its last step at most")
-    yield Stage("report", "write report", fixed["report"])
+        last = loras[len(loras) // 2] if loras else config.method.unet
+        seconds = costs.train(last) + costs.paint(pictures)
+        yield Stage("final", "train on all photos", seconds, costs.gib(last), "to the last step at most")
+    yield Stage("report", "write report", fixed("report"))
 
 
 def estimate(
@@ -386,21 +377,33 @@ def estimate(
     """
     tables = json.loads(TABLE.read_text(encoding="utf-8"))["machines"]
     table = next(table for table in tables if (table["device"] == "cpu") == (machine.device == "cpu"))
-    costs = Costs(table, machine, unet_weights / table["unet_weights"])
-    stages = tuple(stages_of(config, costs, packs, photos))
-    training, modes = config.training, {}
-    for kind in {method.kind: method for method in config.methods.values()}.values():
-        reason = why_plain(config, kind, machine.device)
-        label = "unet" if kind.kind == "unet" else "loras"
-        modes[f"steps_of_{label}"] = f"plain: {reason}" if reason else "graph"
+    costs = Costs(config, table, machine, unet_weights / table["unet_weights"])
+    stages = tuple(stages_of(costs, packs, photos))
+    modes, notes = modes_of(costs, stages, packs), tuple(cautions(costs, stages))
+    return Estimate(machine, table["machine"], costs.scale, photos, stages, modes, notes)
+
+
+def modes_of(costs: Costs, stages: Sequence[Stage], packs: Sequence[int]) -> dict[str, str]:
+    """How the work is done."""
+    training, methods = costs.config.training, costs.config.methods.values()
+    plain = {method.kind: why_plain(costs.config, method, costs.machine.device) for method in methods}
+    ways = {kind: f"plain, {why}" if why else "CUDA graph" for kind, why in plain.items()}
     longest = max(stage.seconds for stage in stages if stage.name.startswith("train."))
-    modes["compiled"] = f"no: {why_not_compiled(longest)}"
-    modes["mixed_precision"] = training.mixed_precision
-    modes["gradient_checkpointing"] = "yes" if training.gradient_checkpointing else "no"
-    return Estimate(machine, table["machine"], costs.scale, photos, stages, modes, tuple(warnings(costs, stages)))
+    pays = f": it takes about {COMPILE_SECONDS} s and would save {spoken(COMPILE_GAIN * longest)} at most"
+    riding = costs.images - training.train_batch_size
+    return {
+        "steps": ways.popitem()[1]
+        if len({*ways.values()}) == 1
+        else "; ".join(f"{kind} {ways[kind]}" for kind in ways),
+        "compiled": "no" + (pays if "CUDA graph" in ways.values() else ""),
+        "number format": "fp32" if training.mixed_precision == "no" else training.mixed_precision,
+        "batch": ", ".join([counted(training.train_batch_size, "photo"), counted(riding, "class image")]),
+        "LoRAs at once": str(max(packs, default=0)),
+        "gradient checkpointing": "on" if training.gradient_checkpointing else "off",
+    }
 
 
-def warnings(costs: Costs, stages: Sequence[Stage]) -> Iterator[str]:
+def cautions(costs: Costs, stages: Sequence[Stage]) -> Iterator[str]:
     """What may not go as reckoned."""
     memory = costs.machine.memory_gib
     large = [stage for stage in stages if memory and stage.peak_gib and stage.peak_gib > memory]
@@ -412,25 +415,29 @@ def warnings(costs: Costs, stages: Sequence[Stage]) -> Iterator[str]:
         )
     if not 0.8 < costs.size < 1.25:
         known = f"{costs.table['base']} on {costs.table['machine']}"
-        yield f"Time and memory of this base were never measured on such a device; they are reckoned from {known}, roughly."
+        yield f"This base was never measured on such a device: time and memory are reckoned roughly, from {known}."
 
 
 # Afterwards ------------------------------------------------------------------------------------------------------
 
 
-def whole_stages(events: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Seconds of each part of a run, summed over its stages; parts with a stage that was ever interrupted are left out."""
+def whole_stages(log: Path) -> dict[str, float]:
+    """Seconds of each part of a run by its `events.jsonl`, without those of which a stage was ever interrupted."""
     began: dict[str, float] = {}
     found: dict[str, float] = {}
     torn = set()
-    for event in events:
-        name = str(event["stage"])
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:  # written as the power went
+            continue
+        name, part = event["stage"], part_of(event["stage"])
         if event["kind"] == "started":
-            torn |= {part_of(name)} if name in began else set()
+            torn |= {part} if name in began else set()
             began[name] = event["time"]
         elif event["kind"] == "finished" and name in began:
-            found[part_of(name)] = found.get(part_of(name), 0.0) + event["time"] - began.pop(name)
-    return {name: seconds for name, seconds in found.items() if name not in torn | {part_of(name) for name in began}}
+            found[part] = found.get(part, 0.0) + event["time"] - began.pop(name)
+    return {part: seconds for part, seconds in found.items() if part not in torn | {part_of(name) for name in began}}
 
 
 def part_of(stage: str) -> str:

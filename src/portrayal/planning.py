@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from portrayal.config import TEXT_ENCODER_TARGETS, Config, LoraMethod, Method
 from portrayal.errors import MachineError, UsageError
+from portrayal.estimate import PHOTOS, Estimate, estimate, this_machine
 from portrayal.models.source import BaseSource, find_base, part_config
 from portrayal.settings import load_config
 
@@ -37,6 +38,7 @@ class Plan:
         device: `cuda`, `mps` or `cpu`.
         disk_gib: Disk space the run needs at its fullest.
         notes: What is done as asked, and may not be what was meant.
+        unet_weights: Of the base.
     """
 
     config: Config
@@ -44,9 +46,17 @@ class Plan:
     device: str
     disk_gib: float
     notes: tuple[str, ...] = ()
+    unet_weights: int = 0
+
+    def estimate(self, photos: int = PHOTOS) -> Estimate:
+        """Seconds, memory and modes of the run on this machine, which is probed for a second the first time."""
+        machine = this_machine(self.device, self.config.training.mixed_precision)
+        packs = lora_packs(self.config)
+        return estimate(self.config, machine, unet_weights=self.unet_weights, packs=packs, photos=photos)
 
     def as_json(self) -> dict[str, Any]:
         """The plan for programs."""
+        estimated = self.estimate()
         return {
             "base": {"name": self.source.name, "kind": self.source.kind, "reason": self.source.reason},
             "device": self.device,
@@ -54,7 +64,8 @@ class Plan:
             "models": {name: method.max_train_steps for name, method in self.config.methods.items()},
             "trainings": self.num_trainings,
             "pictures": self.num_pictures,
-            "notes": list(self.notes),
+            "notes": [*self.notes, *estimated.notes],
+            "estimate": estimated.as_json(),
             "config": self.config.model_dump(mode="json"),
         }
 
@@ -128,7 +139,9 @@ def settle(config: Config, source: BaseSource | None = None) -> Plan:
     settled = config.model_copy(update={"base": base, "training": training})
     parts = empty_parts(source)
     check_against_base(settled, source, parts["unet"])
-    return Plan(settled, source, device.type, disk_needed(settled, parts), tuple(wide_ranks(settled, parts["unet"])))
+    notes = tuple(wide_ranks(settled, parts["unet"]))
+    weights = sum(weight.numel() for weight in parts["unet"].parameters())
+    return Plan(settled, source, device.type, disk_needed(settled, parts), notes, weights)
 
 
 def check_trackers(config: Config) -> None:
@@ -259,6 +272,14 @@ def loras_at_once(config: Config) -> int:
     size = (resolution / 512) ** 2 * (2 if training.mixed_precision == "no" else 1)
     room = SHARE_OF_MEMORY * memory() - size * LORA_GIB
     return max(1, int(room / (size * ROW_GIB * rows)))
+
+
+def lora_packs(config: Config) -> list[int]:
+    """How many LoRAs train in each batch, batch after batch; of photos in several shapes, each fold has its own."""
+    study, most = config.study, loras_at_once(config)
+    splits = study.folds * study.seeds
+    groups = [len(study.ranks)] * splits if config.prepare.shape == "bucket" else [len(study.ranks) * splits]
+    return [min(most, group - start) for group in groups for start in range(0, group, most)]
 
 
 def memory() -> float:

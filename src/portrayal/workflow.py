@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 from typing import Any
 
 from portrayal.config import Config
-from portrayal.run import Progress, Run
+from portrayal.estimate import compare, said, whole_stages
+from portrayal.planning import settle
+from portrayal.run import Event, Progress, Run, write_json
 from portrayal.stages.control import generate_controlled
 from portrayal.stages.evaluate import measure
 from portrayal.stages.generate import generate, paint_model
 from portrayal.stages.prepare import prepare
 from portrayal.stages.report import write_report
-from portrayal.stages.shared import FINAL, silent
+from portrayal.stages.shared import FINAL, dataset_of, silent, tell
 from portrayal.stages.train import train, train_final
 
 
@@ -31,12 +35,47 @@ def portray(
     Raises:
         PortrayalError: With cause, remedy and exit code; see :mod:`portrayal.errors`.
     """
+    started, begun = time.monotonic(), (out / "events.jsonl").is_file()
     run = prepare(photos, config, out, consent=consent, progress=progress)
+    look_ahead(run, progress)
     train(run, progress=progress)
     generate(run, progress=progress)
     evaluate(run, progress=progress)
     write_report(run, progress=progress)
+    look_back(run, None if begun else time.monotonic() - started, progress)
     return run
+
+
+def look_ahead(run: Run, progress: Progress) -> None:
+    """Keep what the run should take, at its start, in `estimate.json`."""
+    path = run.folder / "estimate.json"
+    if path.is_file() or (run.folder / "scores.json").is_file():
+        return
+    estimated = settle(run.config).estimate(len({photo.photo_id for photo in dataset_of(run).photos}))
+    write_json(path, estimated.as_json())
+    for note in (estimated.lines()[0], *estimated.notes):
+        tell(run, Event("estimate", "note", message=note), progress)
+
+
+def look_back(run: Run, seconds: float | None, progress: Progress) -> None:
+    """Add to `estimate.json` what the run took, and tell it, once.
+
+    Args:
+        run: A finished run.
+        seconds: All of it from the first stage to the last, or nothing if it was interrupted.
+        progress: Called with the event.
+    """
+    path = run.folder / "estimate.json"
+    estimated = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"took": None}
+    if "took" in estimated:
+        return
+    took = whole_stages(run.folder / "events.jsonl")
+    took["prepare"] = json.loads((run.folder / "stages" / "prepare.json").read_text(encoding="utf-8"))["seconds"]
+    if seconds is not None:
+        took["load"] = max(0.0, seconds - sum(took.values()))
+    compared = compare(estimated, took)
+    write_json(path, estimated | {"took": compared})
+    tell(run, Event("estimate", "note", message=said(compared, whole=seconds is not None)), progress)
 
 
 def evaluate(run: Run, *, progress: Progress = silent) -> dict[str, Any]:

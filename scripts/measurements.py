@@ -1,0 +1,185 @@
+"""Put what benchmarks measured into the table that estimates rest on: `python -m scripts.measurements [--probe]`.
+
+Training comes from `costs.json`, or while that is not there from `sd15_shapes.json` and `lora_packs.json`; painting
+from `painting_speed.json`, or else a pass counts as a third of a step of the full UNet. With `--probe` this machine's
+probe becomes the reference of its kind: on the machine that the benchmarks ran on, and whenever the probe changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from portrayal.estimate import TABLE, part_of, probe
+from portrayal.run import write_json
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+SD15_WEIGHTS, POCKET_WEIGHTS = 859_520_964, 8_413_516
+PLAIN_STEP_SECONDS = 0.14
+"""A step of SD 1.5's shapes at batch 1 before steps were graphs (`sd15_shapes`, commit 6bf30ff): its launches alone."""
+
+Json = dict[str, Any]
+
+
+def results(name: str) -> Json | None:
+    """What a benchmark wrote, if it has been run."""
+    path = RESULTS / f"{name}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def row(method: str, rank: int | None, batch: int, pack: int, resolution: int, speed: float, gib: Any = None) -> Json:
+    """A training."""
+    return {
+        "method": method,
+        "rank": rank,
+        "batch": batch,
+        "pack": pack,
+        "resolution": resolution,
+        "images_per_second": round(speed, 3),
+        "peak_gib": gib or None,
+    }
+
+
+def on_cpu() -> Json:
+    """`pocket` and the demo's recipe: two photos and a class image in a step, sixteen steps a picture, guided."""
+    full, quick = results("pocket_demo"), results("pocket_demo_quick")
+    assert full is not None
+    assert quick is not None
+    stages, alone = full["figures"]["stage_seconds"], full["figures"]["one_by_one_seconds"]
+    training = [row("unet", None, 3, 1, 128, 450 * 3 / stages["train.unet"])]
+    for rank in (8, 16, 32):
+        took = [seconds for name, seconds in alone.items() if name.split(".")[1] == f"lora-{rank}"]
+        training.append(row("lora", rank, 3, 1, 128, 430 * 3 * len(took) / sum(took)))
+    for pack, found in ((3, quick["figures"]["stage_seconds"]), (9, stages)):
+        seconds = sum(took for name, took in found.items() if part_of(name) == "train.lora")
+        training.append(row("lora", 32, 3, pack, 128, 430 * 3 * pack / seconds))
+    painted = [took for name, took in stages.items() if name.startswith("generate.") and name != "generate.final"]
+    free = stages["generate.base"] / 24
+    held = stages["control.openpose.base"] / 16  # at strength 0 they are there, painted for the first kind
+    evaluated = 13 * 24 + 120  # ten trainings and the base on three folds, and what was held to control images
+    return {
+        "machine": f"{full['machine']['cpu']}, {full['machine']['cpus']} CPUs",
+        "device": "cpu",
+        "base": "pocket",
+        "resolution": 128,
+        "unet_weights": POCKET_WEIGHTS,
+        "training": training,
+        "painting": [{"batch": 20, "resolution": 128, "seconds": round(sum(painted) / len(painted) / 24 * 10 / 16, 4)}],
+        "seconds": {
+            "load": 2.0,
+            "prepare_photo": round(stages["prepare"] / 18, 4),
+            "decode_picture": 0.0,
+            "judge_picture": round(stages["evaluate"] / evaluated, 4),
+            "report": stages["report"],
+        },
+        "controlnet_factor": round(held / free, 3),
+        "plain_step_seconds": 0.0,
+        "assumed": ["load", "decode_picture is in painting"],
+        "from": ["pocket_demo", "pocket_demo_quick"],
+    }
+
+
+def on_gpu(cpu: Json) -> Json:
+    """SD 1.5's shapes."""
+    costs, shapes, packs = results("costs"), results("sd15_shapes"), results("lora_packs")
+    assert shapes is not None
+    assert packs is not None
+    if costs is not None:
+        keys = ("method", "rank", "batch", "pack", "resolution", "images_per_second", "peak_gib")
+        training = [{key: found.get(key) for key in keys} for found in rows_of(costs)]
+    else:
+        training = [
+            row(
+                "unet" if found["model"] == "unet" else "lora",
+                None if found["model"] == "unet" else int(found["model"].removeprefix("lora-")),
+                found["batch"] * (2 if found["prior"] else 1),
+                1,
+                shapes["settings"]["resolution"],
+                found["images/s"],
+                found["peak GiB"],
+            )
+            for found in shapes["figures"]["training"]
+        ]
+        training += [
+            row("lora", 128, 1, found["LoRAs"], packs["settings"]["resolution"], found["images/s"], found["peak GiB"])
+            for found in packs["figures"]["packs"]
+            if found["LoRAs"] > 1
+        ]
+    painting, measured = painting_rows(training)
+    used = costs or shapes
+    return {
+        "machine": used["machine"]["gpu"],
+        "device": "cuda",
+        "base": "sd15",
+        "resolution": 512,
+        "unet_weights": SD15_WEIGHTS,
+        "training": training,
+        "painting": painting,
+        "seconds": {"load": 20.0, "prepare_photo": 0.1, "decode_picture": 0.02, "judge_picture": 0.02, "report": 5.0},
+        "controlnet_factor": controlnet_factor() or cpu["controlnet_factor"],
+        "plain_step_seconds": PLAIN_STEP_SECONDS,
+        "assumed": ["seconds", *([] if measured else ["painting", "controlnet_factor, which is pocket's"])],
+        "from": (["costs"] if costs else ["sd15_shapes", "lora_packs"]) + (["painting_speed"] if measured else []),
+    }
+
+
+def rows_of(found: Json) -> list[Json]:
+    """The rows of a benchmark, however they are kept."""
+    figures = found["figures"]
+    return list(figures if isinstance(figures, list) else figures["rows"])
+
+
+def controlnet_factor() -> float | None:
+    """By what a ControlNet lengthens painting, where that was measured."""
+    found = results("painting_speed")
+    if found is None:
+        return None
+    speeds: dict[str, float] = {
+        one["way"]: one["pictures/s"] for one in found["figures"]["pictures"] if one["side"] == "ours"
+    }
+    return round(speeds["plain"] / speeds["ControlNet"], 3)
+
+
+def painting_rows(training: list[Json]) -> tuple[list[Json], bool]:
+    """Seconds of one pass by batch, and whether they were measured: forward is a third of a step of the full UNet."""
+    found = results("painting_speed")
+    if found is not None:
+        return [{key: one[key] for key in ("batch", "resolution", "seconds")} for one in rows_of(found)], True
+    return [
+        {
+            "batch": one["batch"],
+            "resolution": one["resolution"],
+            "seconds": round(one["batch"] / one["images_per_second"] / 3, 5),
+        }
+        for one in training
+        if one["method"] == "unet"
+    ], False
+
+
+def assembled(there: Json) -> Json:
+    """The table anew; its probes are kept."""
+    probes = {table["device"]: table["probe_seconds"] for table in there["machines"]}
+    cpu = on_cpu()
+    machines = [{**table, "probe_seconds": probes[table["device"]]} for table in (cpu, on_gpu(cpu))]
+    return {"schema": 1, "made_by": "python -m scripts.measurements", "machines": machines}
+
+
+def main() -> None:
+    """Write the table anew."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--probe", action="store_true", help="measure the probe on this machine")
+    there = json.loads(TABLE.read_text(encoding="utf-8"))
+    if parser.parse_args().probe:
+        import torch
+
+        device, precision = ("cuda", "bf16") if torch.cuda.is_available() else ("cpu", "no")
+        table = next(table for table in there["machines"] if table["device"] == device)
+        table["probe_seconds"] = round(probe(device, precision), 5)
+        print(f"{device}: the probe takes {table['probe_seconds']} s")
+    write_json(TABLE, assembled(there))
+
+
+if __name__ == "__main__":
+    main()
