@@ -21,54 +21,27 @@ ranks 8, 16, 32 in the mode of the GPU and records nothing: a trial of the way.
 from __future__ import annotations
 
 import argparse
-import codecs
-import hashlib
-import os
-import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
-from PIL import Image
-from safetensors import safe_open
 
 import portrayal
+from benchmarks.peers import adapted_layers, check_torchvision, command_of, described, timed_steps, write_photos
 from benchmarks.record import print_table, save
 from benchmarks.standins import write_sd15
+from benchmarks.timing import ONE_PHOTO, WARM_UP_STEPS, base_for, pictures_a_step, squares
 from portrayal.config import Config, LoraMethod
 from portrayal.data.encode import encode
-from portrayal.models.base import BaseModel, load_base
+from portrayal.models.base import BaseModel
 from portrayal.models.source import find_base
 from portrayal.training.step import launch
 from portrayal.training.trainer import Task, TrainingData, runner_of, session
-
-PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
-WARM_UP_STEPS = 5
-ONE_PHOTO = (
-    "training.train_batch_size=1",
-    "training.prior_loss_weight=0",
-    "training.gradient_checkpointing=false",
-    "training.gradient_accumulation_steps=1",
-    "method.lora.train_text_encoder=false",
-    'method.lora.target_modules=["to_q", "to_k", "to_v", "to_out.0"]',
-    "control.enabled=false",
-)
-"""The mode of the GPU: batch 1, no class images, attention adapted."""
-
-BAR = re.compile(r"Steps:[^\r\n]*?(\d+)/\d+ \[")
-"""How far the progress bar of diffusers' script has come."""
-
-ADAPTED = re.compile(r"\.(\w+(?:\.\d+)?)\.lora")
-"""The end of a layer's name, in the names of a LoRA file."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +56,7 @@ class Bench:
     @property
     def pictures(self) -> int:
         """Pictures that a step of one LoRA takes: photos, and the class images that ride along."""
-        training = self.config.training
-        riding = (training.class_batch_size or training.train_batch_size) if training.prior_loss_weight else 0
-        return (training.train_batch_size + riding) * training.gradient_accumulation_steps
+        return pictures_a_step(self.config)
 
     def method(self, number: int) -> LoraMethod:
         """The LoRA of a number: the ranks in turn."""
@@ -174,31 +145,17 @@ def bench_of(folder: Path, *, with_peer: bool) -> Bench:
         config, ranks = portrayal.make_plan("sd15-80gb", changes).config, (32, 64, 128)
     else:
         config, ranks = portrayal.make_plan("pocket-demo", [*ONE_PHOTO] if with_peer else []).config, (8, 16, 32)
-    base = load_base(
-        find_base(config.base),
-        device=torch.device("cuda" if on_gpu else "cpu"),
-        dtype=torch.bfloat16 if on_gpu else torch.float32,
-    )
-    subject, photos = config.subject, photos_for(config)
+    base = base_for(config)
+    subject, photos = config.subject, squares(config, 8)
     data = encode(base, [(f"p{n}", image, subject.filled_instance_prompt) for n, image in enumerate(photos)])
     others = encode(base, [(f"c{n}", image, subject.filled_class_prompt) for n, image in enumerate(photos)])
     prior = config.training.prior_loss_weight > 0
     return Bench(base, TrainingData((data,), (others,) if prior else None), config, ranks)
 
 
-def photos_for(config: Config) -> list[Image.Image]:
-    """Eight of the example photos in the base's size."""
-    side = config.base.resolution
-    assert side is not None
-    return [Image.open(path).convert("RGB").resize((side, side)) for path in sorted(PHOTOS.glob("*.jpg"))[:8]]
-
-
 def run_peer(script: Path, bench: Bench, steps: int, folder: Path) -> list[PeerRun]:
     """Run diffusers' script once for each rank, one run after another, each timed over a number of steps."""
-    photos = folder / "photos"
-    photos.mkdir()
-    for number, image in enumerate(photos_for(bench.config)):
-        image.save(photos / f"{number}.jpg", quality=95)
+    photos = write_photos(squares(bench.config, 8), folder / "photos")
     taken = WARM_UP_STEPS + steps + 1
     runs = []
     for rank in bench.ranks:
@@ -209,11 +166,9 @@ def run_peer(script: Path, bench: Bench, steps: int, folder: Path) -> list[PeerR
             "output_dir": output,
             "rank": rank,
         }
-        flags = [f"--{name}={value}" for name, value in options.items()]
-        command = [sys.executable, str(script.resolve()), *flags, "--pre_compute_text_embeddings"]
-        seconds, step_seconds = timed_steps(command, folder)
+        timed = timed_steps(command_of(script, options), folder)
         layers = adapted_layers(output / "pytorch_lora_weights.safetensors")
-        runs.append(PeerRun(rank, taken, step_seconds, seconds, layers))
+        runs.append(PeerRun(rank, taken, timed.step, timed.whole, layers))
     return runs
 
 
@@ -231,56 +186,6 @@ def peer_options(config: Config, steps: int) -> dict[str, Any]:
     }
 
 
-def timed_steps(command: Sequence[str], folder: Path) -> tuple[float, float]:
-    """Run a script that shows its steps with tqdm; what it says lies in `peer.log`.
-
-    Returns:
-        Seconds from its start to its end, and the median seconds of a step after the first few.
-
-    Raises:
-        SystemExit: If the script fails or shows no steps, with the end of what it said.
-    """
-    log, started = folder / "peer.log", time.perf_counter()
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    with (
-        log.open("w", encoding="utf-8") as said,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, env=environment, bufsize=0
-        ) as process,
-    ):
-        assert process.stdout is not None
-        shown = last_shown(arrivals(process.stdout, said))
-    seconds = time.perf_counter() - started
-    if process.returncode or not shown:
-        raise SystemExit(f"{command[1]} failed, or showed no steps:\n" + log.read_text(encoding="utf-8")[-4000:])
-    return seconds, median_step(shown)
-
-
-def arrivals(stream: IO[bytes], copy: IO[str]) -> Iterator[tuple[float, str]]:
-    """What a process writes, as it comes, with the time it came at."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    while piece := stream.read(1 << 16):
-        now, text = time.perf_counter(), decoder.decode(piece)
-        copy.write(text)
-        yield now, text
-
-
-def last_shown(pieces: Iterable[tuple[float, str]]) -> dict[int, float]:
-    """When the bar showed each step for the last time: it may be drawn before the loss is read, and always after."""
-    return {int(step): now for now, text in pieces for step in BAR.findall(text)}
-
-
-def median_step(shown: Mapping[int, float]) -> float:
-    """Seconds of a step; the last is left out, since a bar that is closed is drawn once more."""
-    return statistics.median(shown[step] - shown[step - 1] for step in range(WARM_UP_STEPS + 1, max(shown)))
-
-
-def adapted_layers(file: Path) -> frozenset[str]:
-    """Ends of the names of the layers that a LoRA file adapts."""
-    with safe_open(file, "pt") as weights:
-        return frozenset(ending for name in weights.keys() for ending in ADAPTED.findall(name))  # noqa: SIM118
-
-
 def peer_figures(runs: Sequence[PeerRun], pictures: int) -> dict[str, Any]:
     """What is recorded of diffusers' script besides its rows: the whole time of its runs, and what it adapted."""
     seconds = sum(run.seconds for run in runs)
@@ -294,15 +199,7 @@ def peer_figures(runs: Sequence[PeerRun], pictures: int) -> dict[str, Any]:
 
 def peer_settings(script: Path, config: Config, steps: int) -> dict[str, Any]:
     """Which script was run, and how."""
-    text = script.read_bytes()
-    asked = re.search(rb'check_min_version\("(.+?)"\)', text)
-    return {
-        "script": script.name,
-        "sha256": hashlib.sha256(text).hexdigest(),
-        "asks for diffusers": asked.group(1).decode() if asked else "any",
-        "torchvision": version("torchvision"),
-        "options": peer_options(config, steps) | {"pre_compute_text_embeddings": True},
-    }
+    return described(script) | {"options": peer_options(config, steps) | {"pre_compute_text_embeddings": True}}
 
 
 def in_a_row(runs: Sequence[PeerRun]) -> list[Speed]:
@@ -341,8 +238,8 @@ def parsed() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.peer and not arguments.peer.is_file():
         parser.error(f"there is no {arguments.peer}")
-    if arguments.peer and find_spec("torchvision") is None:
-        parser.error("diffusers' script needs torchvision: pip install torchvision")
+    if arguments.peer:
+        check_torchvision(parser)
     return arguments
 
 

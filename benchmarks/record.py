@@ -62,6 +62,14 @@ def save(name: str, figures: Mapping[str, Any] | Sequence[Any], settings: Mappin
     return path
 
 
+def earlier(name: str) -> Any:
+    """Figures that a benchmark took before on this commit and machine, to add to; nothing if there are none."""
+    path = RESULTS / f"{name}.json"
+    found = read(path) if path.is_file() else {}
+    same = found.get("commit") == commit() and found.get("machine") == machine()
+    return found["figures"] if same else None
+
+
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows as a Markdown table."""
     headings = list(rows[0])

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from portrayal.models.encoders import CLIP, DINO
 from portrayal.pocket import WEIGHTS
 
 SD15_UNET: dict[str, Any] = {
@@ -61,6 +65,39 @@ def write_sd15(folder: Path, *, seed: int = 0) -> Path:
         shutil.copytree(WEIGHTS / name, folder / name, dirs_exist_ok=True)
     shutil.copy(WEIGHTS / "model_index.json", folder)
     return folder
+
+
+def write_scorers(folder: Path, *, seed: int = 0) -> Path:
+    """Write what judges real photos, DINOv2 and CLIP, with random weights, as the hub keeps them in an `HF_HOME`."""
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, Dinov2Config, Dinov2Model
+
+    torch.manual_seed(seed)
+    commit = "0" * 40
+    for hub_id, model in ((DINO, Dinov2Model(Dinov2Config())), (CLIP, CLIPModel(CLIPConfig()))):
+        cached = folder / "hub" / f"models--{hub_id.replace('/', '--')}"
+        model.save_pretrained(cached / "snapshots" / commit)
+        (cached / "refs").mkdir()
+        (cached / "refs" / "main").write_text(commit, encoding="utf-8")
+    CLIPImageProcessorPil().save_pretrained(cached / "snapshots" / commit)
+    return folder
+
+
+@contextmanager
+def base_here(asked: Path | None = None) -> Iterator[str]:
+    """Name of the base to measure: Stable Diffusion 1.5's shapes on a GPU, `pocket` elsewhere.
+
+    Args:
+        asked: Folder of the stand-in, written if there is none yet, and kept; nothing means a temporary one.
+    """
+    if not torch.cuda.is_available():
+        yield "pocket"
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (asked or Path(temporary) / "sd15").resolve()
+        if not (folder / "model_index.json").is_file():  # which is written last
+            write_sd15(folder)
+            torch.cuda.empty_cache()
+        yield str(folder)
 
 
 def describe(folder: Path) -> dict[str, int]:

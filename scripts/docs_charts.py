@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -13,6 +15,10 @@ ROOT = Path(__file__).parents[1]
 RULES = ROOT / "docs" / "images" / "rules.svg"
 RESULTS = ROOT / "benchmarks" / "results" / "verdict.json"
 ACCENT = "#2a6fb5"
+COSTS = ROOT / "docs" / "images" / "costs.svg"
+COST_RESULTS = ROOT / "benchmarks" / "results" / "costs.json"
+SWEEPS = {"rank": "rank", "batch": "batch", "resolution": "resolution in pixels", "pack": "LoRAs in a pack"}
+UNET = "#c2703d"
 AGREES, LOTS, AGAIN = "names a rank the verdict leaves", "drawing lots would", "names the same rank again"
 
 
@@ -46,10 +52,64 @@ def rules_chart() -> Chart:
     return draw_chart("rules", f"How often a rule names a rank that the verdict leaves: {told}.", (7.4, 3.2), draw, {})
 
 
+def costs_chart(rows: Sequence[dict[str, Any]]) -> Chart:
+    """Seconds and memory of a training step over rank, batch, resolution and LoRAs in a pack.
+
+    Args:
+        rows: What `benchmarks.costs` measured.
+    """
+    kinds = {"unet": ("full UNet", UNET), "lora": ("LoRA", ACCENT)}
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(2, len(SWEEPS), sharex="col")
+        for column, (sweep, title) in enumerate(SWEEPS.items()):
+            here = [row for row in rows if row["sweep"] == sweep]
+            for axes, key, unit in zip(
+                grid[:, column], ("seconds_a_step", "peak_gib"), ("s a step", "GiB"), strict=True
+            ):
+                for kind, (_, colour) in kinds.items():
+                    points = sorted((row[sweep], row[key]) for row in here if row["method"] == kind and row[key])
+                    axes.plot(
+                        *zip(*points, strict=True), "o-", color=colour, markersize=4, linewidth=1.4
+                    ) if points else None
+                axes.set_ylim(bottom=0)
+                axes.grid(axis="y")
+                axes.set_ylabel(unit if column == 0 else "")
+            if sweep != "resolution":
+                axes.set_xscale("log", base=2)
+            values = sorted({row[sweep] for row in here})
+            axes.set_xticks(values, [str(value) for value in values])
+            axes.set_xlabel(title)
+        handles = [grid[0, 0].plot([], [], "o-", markersize=4, color=colour)[0] for _, colour in kinds.values()]
+        labels = [name for name, _ in kinds.values()]
+        figure.legend(handles, labels, loc="outside upper left", ncols=2, labelcolor=INK, frameon=False)
+
+    told = "; ".join(f"{title} {ends(rows, sweep)}" for sweep, title in SWEEPS.items())
+    return draw_chart("costs", f"Seconds and GiB of a training step, from least to most: {told}.", (10, 4.4), draw, {})
+
+
+def ends(rows: Sequence[dict[str, Any]], sweep: str) -> str:
+    """The LoRA of a sweep at its ends."""
+    here = sorted(
+        (row for row in rows if row["sweep"] == sweep and row["method"] == "lora"), key=lambda row: row[sweep]
+    )
+    said = [f"{row[sweep]}: {row['seconds_a_step']:.3f} s, {row['peak_gib'] or 0:.1f} GiB" for row in here]
+    return " to ".join(said[:1] + said[1:][-1:])
+
+
+def charts() -> dict[Path, Chart]:
+    """All charts whose benchmarks have been run, by their files."""
+    drawn = {RULES: rules_chart()}
+    if COST_RESULTS.is_file():
+        drawn[COSTS] = costs_chart(json.loads(COST_RESULTS.read_text(encoding="utf-8"))["figures"]["rows"])
+    return drawn
+
+
 def main() -> None:
     """Draw them anew."""
-    RULES.write_bytes(rules_chart().content)
-    print(RULES)
+    for path, chart in charts().items():
+        path.write_bytes(chart.content)
+        print(path)
 
 
 if __name__ == "__main__":

@@ -267,7 +267,8 @@ class Costs:
         total = self.size * float(weights @ [1, kept * pack * self.images * self.area(), rank_of(method) * pack])
         if not isinstance(method, LoraMethod):
             eight_bit = training.optimizer.name == "adamw8bit"
-            saved = EIGHT_BIT_SAVES if eight_bit else 0 if method.master_weights else NO_MASTERS_SAVE
+            small = not method.master_weights and training.mixed_precision == "bf16"
+            saved = EIGHT_BIT_SAVES if eight_bit else NO_MASTERS_SAVE if small else 0
             total -= saved * self.size * self.table["unet_weights"] / 2**30
         return round(total, 2)
 

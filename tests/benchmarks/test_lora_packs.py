@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmarks.lora_packs import WARM_UP_STEPS, adapted_layers, last_shown, median_step, timed_steps
+from benchmarks.peers import adapted_layers, last_shown, median_step, timed_steps
+from benchmarks.timing import WARM_UP_STEPS
 
 SHOWS_STEPS = """
 import time
@@ -30,9 +31,15 @@ for _ in range(12):
 def test_steps_are_timed_by_the_bar_and_the_start_up_is_not_among_them(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SHOWS_STEPS, encoding="utf-8")
-    seconds, step_seconds = timed_steps([sys.executable, str(script)], tmp_path)
-    assert step_seconds == pytest.approx(0.05, abs=0.03)
-    assert seconds > 0.5 + 12 * 0.05
+    timed = timed_steps([sys.executable, str(script)], tmp_path)
+    assert timed.step == pytest.approx(0.05, abs=0.03)
+    assert 0.5 < timed.first < timed.whole - 11 * 0.05
+
+
+def test_a_script_is_stopped_once_its_steps_are_known(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SHOWS_STEPS + "\ntime.sleep(60)\n", encoding="utf-8")
+    assert timed_steps([sys.executable, str(script)], tmp_path, until=WARM_UP_STEPS + 3).whole < 30
 
 
 @pytest.mark.parametrize("text", ["raise ValueError('no such base')", "print('no such base')"])
@@ -50,7 +57,8 @@ def test_a_step_is_done_when_its_loss_is_shown() -> None:
         (2.5, "\rSteps:  11%|█         | 1/9 [00:01<00:08,  1.0s/it, loss=0.9, lr=0.0001]"),
         (3.5, "\rSteps:  22%|██        | 2/9 [00:02<00:07,  1.0s/it, loss=0.9, lr=0.0001]"),
     ]
-    assert last_shown(pieces) == {0: 1.0, 1: 2.5, 2: 3.5}
+    *_, shown = last_shown(pieces)
+    assert shown == {0: 1.0, 1: 2.5, 2: 3.5}
 
 
 def test_neither_the_first_steps_nor_the_bar_drawn_once_more_count() -> None:
