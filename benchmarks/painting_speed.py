@@ -10,8 +10,8 @@ with the same scheduler and otherwise as they come, the LoRA by `load_lora_weigh
 Pictures per second are the median of repetitions, each a call for some batches, from prompts and seeds to pictures in
 memory; of ours a call's first step is plain and its
 second is recorded, which counts; `after the first batch` is without.
-`to files` is the same call with each picture written as PNG, ours through `paint_missing` (eight writers), theirs by
-`save`, into a fresh folder each time; pictures of random weights are noise, which PNG packs slowly.
+`to files` is the plain call once, with each picture written as PNG, ours through `paint_missing` (eight writers),
+theirs by `save`, into a fresh folder; pictures of random weights are noise, which PNG packs slowly.
 
 `rows` of the results are seconds of the UNet's pass alone by batch, recorded as in painting: estimates rest on them.
 Without a GPU `pocket` paints and nothing is kept.
@@ -64,16 +64,16 @@ class Painting:
     Attributes:
         whole: Pictures per second of each repetition.
         later: The same, without the first batch of each.
-        files: The same with pictures written to files.
+        files: The same with pictures written to files, or nothing.
     """
 
     whole: tuple[float, ...]
     later: tuple[float, ...]
-    files: tuple[float, ...]
+    files: float | None
 
     def row(self, side: str, way: str, limit: float, beside: Painting | None = None) -> dict[str, Any]:
         """A row of the table, beside what the other side took."""
-        speed, files = statistics.median(self.whole), statistics.median(self.files)
+        speed, files = statistics.median(self.whole), self.files
         least, aim = WANTED.get(way, ("", "")) if side == "ours" else ("", "")
         return {
             "side": side,
@@ -85,24 +85,24 @@ class Painting:
             "aim": aim,
             "of the card's limit": round(speed / limit, 3),
             "times diffusers": round(speed / statistics.median(beside.whole), 2) if beside else "",
-            "to files": round(files, 2),
-            "times diffusers, to files": round(files / statistics.median(beside.files), 2) if beside else "",
+            "to files": round(files, 2) if files else "",
+            "times diffusers, to files": round(files / beside.files, 2) if files and beside and beside.files else "",
         }
 
 
-def measure(paint: Paint, to_files: ToFiles, *, batch: int, batches: int, repeats: int) -> Painting:
+def measure(paint: Paint, to_files: ToFiles | None, *, batch: int, batches: int, repeats: int) -> Painting:
     """Paint again and again, after a batch that is not counted."""
     list(paint(range(batch)))
     seeds = range(batch * batches)
     timed = [timed_batches(paint(seeds), batch) for _ in range(repeats)]
-    written = []
-    for _ in range(repeats):
+    written = None
+    if to_files is not None:
         with tempfile.TemporaryDirectory() as temporary:
             started = time.perf_counter()
             to_files(seeds, Path(temporary))
-            written.append(len(seeds) / (time.perf_counter() - started))
+            written = len(seeds) / (time.perf_counter() - started)
     later = [(len(seeds) - batch) / (ends[-1] - ends[0]) for ends in timed if len(ends) > 1]
-    return Painting(tuple(len(seeds) / ends[-1] for ends in timed), tuple(later or [float("nan")]), tuple(written))
+    return Painting(tuple(len(seeds) / ends[-1] for ends in timed), tuple(later or [float("nan")]), written)
 
 
 def timed_batches(pictures: Iterable[Image.Image], batch: int) -> list[float]:
@@ -151,17 +151,17 @@ def theirs(pipeline: Any, settings: GenerationConfig, side: int, **options: Any)
 
 def our_ways(
     base: BaseModel, settings: GenerationConfig, controlnet: Path, lora: Path, image: Image.Image
-) -> Iterator[tuple[Paint, ToFiles]]:
+) -> Iterator[tuple[Paint, ToFiles | None]]:
     """Ours in each of the ways, each in place while it is looked at."""
     yield ours(base, settings, None, image.width)
-    yield ours(base, settings, Control(load_controlnet(controlnet, base), image), image.width)
+    yield ours(base, settings, Control(load_controlnet(controlnet, base), image), image.width)[0], None
     with tuned(base, lora):
-        yield ours(base, settings, None, image.width)
+        yield ours(base, settings, None, image.width)[0], None
 
 
 def their_ways(
     base: BaseModel, settings: GenerationConfig, controlnet: Path, lora: Path, image: Image.Image
-) -> Iterator[tuple[Paint, ToFiles]]:
+) -> Iterator[tuple[Paint, ToFiles | None]]:
     """diffusers' in each of the ways, of their own copies of the weights."""
     from diffusers import (
         ControlNetModel,
@@ -180,9 +180,9 @@ def their_ways(
     yield theirs(plain, settings, image.width)
     net = ControlNetModel.from_pretrained(controlnet, torch_dtype=base.dtype, local_files_only=True)
     held = ready(StableDiffusionControlNetPipeline.from_pretrained(base.source.path, controlnet=net, **common))
-    yield theirs(held, settings, image.width, image=image)
+    yield theirs(held, settings, image.width, image=image)[0], None
     plain.load_lora_weights(lora, local_files_only=True)
-    yield theirs(plain, settings, image.width)
+    yield theirs(plain, settings, image.width)[0], None
 
 
 def write_lora(base: BaseModel, config: Config, folder: Path) -> Path:

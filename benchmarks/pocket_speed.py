@@ -10,7 +10,8 @@ and is not counted) and prompts' tokens. Windows of steps of both take turns, so
 meets both. A pack of three LoRAs is put beside theirs taken three times.
 
 Painting: the recipe's steps, guidance and batch, ours by the Generator, theirs by `StableDiffusionPipeline` with the
-same scheduler. The quickest window is not told, the median is.
+same scheduler. Medians; Min-SNR weights, which cost nothing, are left out of theirs. Run it on a quiet machine: two
+threads share two cores with whatever else there is.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Training on small GPUs: what fits into 8 and 3.5 GiB, how fast, and what the savings cost in quality.
 
-    python -m benchmarks.small_cards [--caps 8 3.5] [--steps 20] [--base FOLDER]
+    python -m benchmarks.small_cards [--compare] [--steps 20] [--base FOLDER]
     python -m benchmarks.small_cards --quality [--seeds 3]
 
 On one H100 whose memory PyTorch may use up to a cap only (`set_per_process_memory_fraction`; the driver's own half
 GiB is not counted, which is why a card of 4 GB is taken as 3.5): `portrayal`'s stages prepare and train in a process
 of their own, loading and encoding included, Stable Diffusion 1.5's shapes with random weights, 512 px, batch 1, the
-recipe `sd15-8gb` without class images. Full UNet without masters (`method.unet.master_weights=false`) and LoRA of
-rank 64, under each cap and without one; and, to compare, as the recipe `sd15-80gb` trains them. The card computes as
+recipe `sd15-8gb` without class images. Full UNet without masters (`method.unet.master_weights=false`) under 8 GiB and
+LoRA of rank 64 under 3.5; with `--compare` also as the recipe `sd15-80gb` trains them. The card computes as
 fast as an H100 does: a small one is slower. Images per second are the median over steps after the first few; `peak` is
 what tensors took while training, `held` what PyTorch held of the GPU from there on, the reading of the held-out photos
 included; `why` names the stage that did not fit.
@@ -27,7 +27,6 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +51,8 @@ SMALL = (
     'method.lora.target_modules=["to_q", "to_k", "to_v", "to_out.0"]',
 )
 """What is asked of the recipe `sd15-8gb`: a full UNet too, and no class images."""
+CAPS = {"unet": 8.0, "lora-64": 3.5}
+"""GiB."""
 WITHOUT_MASTERS = {"fp32 masters": "true", "no masters, 8-bit averages": "false"}
 
 
@@ -105,16 +106,12 @@ def speed_of(model: Path) -> dict[str, Any]:
     }
 
 
-def fitting(caps: Sequence[float], base: Path | None, steps: int) -> list[dict[str, Any]]:
-    """Each model under each cap, without one, and as on a large card."""
-    rows = []
+def fitting(base: Path | None, steps: int, *, compare: bool) -> list[dict[str, Any]]:
+    """Each model under its cap, and as on a large card."""
     with base_here(base) as name:
-        recipes = ("sd15-8gb", "sd15-80gb") if on_gpu() else ("sd15-8gb",)
-        for model in ("unet", "lora-64"):
-            for cap in (*(caps if on_gpu() else ()), 0.0):
-                rows.append(attempt(model, cap, recipes[0], name, steps))
-            rows += [attempt(model, 0.0, recipe, name, steps) for recipe in recipes[1:]]
-    return rows
+        ways = [(model, cap if on_gpu() else 0.0, "sd15-8gb") for model, cap in CAPS.items()]
+        ways += [(model, 0.0, "sd15-80gb") for model in CAPS if compare]
+        return [attempt(model, cap, recipe, name, steps) for model, cap, recipe in ways]
 
 
 def trained(seed: int, masters: str, folder: Path) -> dict[str, float]:
@@ -162,7 +159,7 @@ def quality(seeds: int) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--caps", type=float, nargs="*", default=[8.0, 3.5], help="GiB")
+    parser.add_argument("--compare", action="store_true", help="also without caps")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--base", type=Path, help="folder of the stand-in base, written if it is not there")
     parser.add_argument("--quality", action="store_true")
@@ -177,7 +174,7 @@ def main() -> None:
         figures["quality"] = quality(arguments.seeds)
         print_table(figures["quality"])
     else:
-        figures["fitting"] = fitting(arguments.caps, arguments.base, arguments.steps)
+        figures["fitting"] = fitting(arguments.base, arguments.steps, compare=arguments.compare)
         print_table(figures["fitting"])
     if on_gpu():
         print(save("small_cards", figures, {"steps": arguments.steps, "settings": SMALL, "seeds": arguments.seeds}))

@@ -6,6 +6,7 @@ an idle GPU to an idle GPU, after a few that are not counted (plain steps first,
 
 from __future__ import annotations
 
+import gc
 import statistics
 import tempfile
 import time
@@ -111,6 +112,8 @@ def time_training(
     base: BaseModel, data: TrainingData, config: Config, methods: Sequence[Method], *, steps: int, repeats: int
 ) -> Steps:
     """Train a method, or several LoRAs in one batch, for a number of windows of steps."""
+    gc.collect()  # nothing of the training before is counted as this one's
+    torch.cuda.empty_cache()
     with tempfile.TemporaryDirectory() as temporary, begun(base, data, config, methods, Path(temporary)) as window:
         window(WARM_UP_STEPS)
         windows = tuple(window(steps) for _ in range(repeats))

@@ -23,6 +23,7 @@ Results join those of earlier calls on the same commit and machine. Without a GP
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shutil
 import statistics
@@ -252,7 +253,8 @@ def main() -> None:
         config = plain_config(base)
         for row in measure(lines, config, steps=arguments.steps, repeats=arguments.repeats) if lines else ():
             keep(figures, row, settings)
-        torch.cuda.empty_cache()  # which does nothing without a GPU
+        gc.collect()
+        torch.cuda.empty_cache()  # diffusers' scripts may need it all
         for line in lines if arguments.peers else ():
             if line.part != "pack" and line.batch in arguments.peer_batches:
                 script, until = arguments.peers / SCRIPTS[line.kind], WARM_UP_STEPS + arguments.peer_steps

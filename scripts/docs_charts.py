@@ -64,15 +64,13 @@ def costs_chart(rows: Sequence[dict[str, Any]]) -> Chart:
         grid = figure.subplots(2, len(SWEEPS), sharex="col")
         for column, (sweep, title) in enumerate(SWEEPS.items()):
             here = [row for row in rows if row["sweep"] == sweep]
-            for axes, key, unit in zip(
-                grid[:, column], ("seconds_a_step", "peak_gib"), ("s a step", "GiB"), strict=True
-            ):
+            units = (("seconds_a_step", "s a step"), ("peak_gib", "GiB"))
+            for axes, (key, unit) in zip(grid[:, column], units, strict=True):
                 for kind, (_, colour) in kinds.items():
                     points = sorted((row[sweep], row[key]) for row in here if row["method"] == kind and row[key])
-                    axes.plot(
-                        *zip(*points, strict=True), "o-", color=colour, markersize=4, linewidth=1.4
-                    ) if points else None
-                axes.set_ylim(bottom=0)
+                    across, up = [x for x, _ in points], [y for _, y in points]
+                    axes.plot(across, up, "o-", color=colour, markersize=4, linewidth=1.4)
+                axes.set_ylim(0, 1.1 * max((row[key] or 0 for row in here), default=0) or 1)
                 axes.grid(axis="y")
                 axes.set_ylabel(unit if column == 0 else "")
             if sweep != "resolution":

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -295,3 +295,25 @@ def test_a_checkpoint_in_the_original_layout_is_the_same_base(tmp_path: Path, po
     assert torch.equal(base.noise_scheduler.alphas_cumprod, pocket.noise_scheduler.alphas_cumprod)
     assert base.resolution == pocket.resolution
     assert torch.equal(base.encode_prompts(["a woman"]), pocket.encode_prompts(["a woman"]))
+
+
+def test_batches_shrink_to_what_fits_and_keep_their_order() -> None:
+    from portrayal.models.base import in_batches
+
+    sizes = []
+
+    def act(items: Sequence[int]) -> list[int]:
+        sizes.append(len(items))
+        if len(items) > 3:
+            raise torch.OutOfMemoryError
+        return [2 * item for item in items]
+
+    found = [value for part in in_batches(range(11), 8, act) for value in part]
+    assert found == [2 * item for item in range(11)]
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
+
+    def never(_: Sequence[int]) -> None:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        list(in_batches([1, 2], 2, never))

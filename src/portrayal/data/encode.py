@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from portrayal.models.base import BaseModel
+from portrayal.models.base import BaseModel, in_batches
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,10 @@ def encode(
         base: The base whose VAE and text encoder read them.
         pictures: Id, RGB picture at the training resolution, and caption of each.
         masks: Masks of the pictures that have one by id, mode `L`, white where the subject is.
-        batch_size: Pictures encoded at once.
+        batch_size: Pictures encoded at once, if the memory allows.
     """
     rows = list(pictures)
-    moments = [
-        latent_moments(base, [row[1] for row in rows[i : i + batch_size]]) for i in range(0, len(rows), batch_size)
-    ]
+    moments = in_batches([row[1] for row in rows], batch_size, partial(latent_moments, base))
     mean, std = (torch.cat(part) for part in zip(*moments, strict=True))
     unique = list(dict.fromkeys(row[2] for row in rows))
     where = torch.tensor([unique.index(row[2]) for row in rows])

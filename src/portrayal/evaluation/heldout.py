@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from portrayal.data.encode import EncodedDataset
-from portrayal.models.base import BaseModel
+from portrayal.models.base import BaseModel, in_batches
 from portrayal.randomness import generator_for
 from portrayal.training.loss import Noise, diffusion_loss
 
@@ -29,7 +29,7 @@ class HeldoutGrid:
         num_timesteps: Strata `T` that the timestep range is cut into.
         num_noises: Noise draws `N` in each stratum, in antithetic pairs `(e, -e)`.
         seed: The run's seed; the stage's name keeps these numbers out of training.
-        batch_size: Readings made at once.
+        batch_size: Readings made at once, if the memory allows.
     """
 
     num_timesteps: int
@@ -74,10 +74,8 @@ def heldout_losses(
     noise = torch.stack([grid.noise(place, tuple(latents.shape[1:])) for place in places])
     embeds = base.text_encoder(data.input_ids.to(base.device))[0]
     cells = [(p, t, n) for p in range(len(data)) for t in range(grid.num_timesteps) for n in range(grid.num_noises)]
-    losses = np.zeros(steps.shape)
 
-    for start in range(0, len(cells), grid.batch_size):
-        chunk = cells[start : start + grid.batch_size]
+    def read(chunk: Sequence[tuple[int, int, int]]) -> list[float]:
         photos = torch.tensor([p for p, _, _ in chunk])
         drawn = Noise(
             torch.stack([noise[p, n] for p, _, n in chunk]).to(base.device),
@@ -85,7 +83,10 @@ def heldout_losses(
         )
         clean, prompts = latents[photos].to(base.device), embeds[photos.to(base.device)]
         scheduler, dtype = base.noise_scheduler, base.dtype  # what it is judged by stays in fp32
-        loss = diffusion_loss(base.unet, scheduler, clean, prompts, drawn, snr_gamma=None, dtype=dtype)
-        for cell, value in zip(chunk, loss.tolist(), strict=True):
-            losses[cell] = value
-    return losses
+        found: list[float] = diffusion_loss(
+            base.unet, scheduler, clean, prompts, drawn, snr_gamma=None, dtype=dtype
+        ).tolist()
+        return found
+
+    losses = [value for values in in_batches(cells, grid.batch_size, read) for value in values]
+    return np.asarray(losses, dtype=np.float64).reshape(steps.shape)

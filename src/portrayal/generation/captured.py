@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from portrayal.models.base import recording_stream
+
 
 @contextmanager
 def captured(*models: nn.Module) -> Iterator[None]:
@@ -66,7 +68,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.pool = torch.cuda.graph_pool_handle()
-        self.stream = torch.cuda.Stream()
+        self.stream = recording_stream()
         self.left: set[int] = set()  # ids of tensors that recordings keep alive
 
 

@@ -5,11 +5,11 @@ Shapes: B prompts, L prompt tokens, D text features.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from torch import Tensor
 from portrayal.errors import OutOfMemoryError, UsageError, WeightsError
 from portrayal.models.lean import make_lean
 from portrayal.models.source import BaseSource
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -176,6 +179,34 @@ def pipeline_of(base: BaseModel, controlnet: Any = None) -> Any:
         pipeline = StableDiffusionControlNetPipeline(**parts, controlnet=controlnet)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def in_batches(items: Sequence[Item], size: int, act: Callable[[Sequence[Item]], Found]) -> Iterator[Found]:
+    """Act on items, a number of them at once; fewer from where the device's memory is too small for so many.
+
+    Raises:
+        torch.OutOfMemoryError: If it is too small for one.
+    """
+    start = 0
+    while start < len(items):
+        found: list[Found] = []
+        try:
+            found.append(act(items[start : start + size]))
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+        if found:
+            start += size
+            yield found[0]
+        else:
+            size //= 2
+            torch.cuda.empty_cache()
+
+
+@lru_cache(maxsize=1)
+def recording_stream() -> torch.cuda.Stream:
+    """Where graphs are recorded: one for all, since libraries keep 64 MiB of workspace for each stream."""
+    return torch.cuda.Stream()
 
 
 def choose_device() -> torch.device:

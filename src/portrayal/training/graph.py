@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 
+from portrayal.models.base import recording_stream
 from portrayal.training.state import TrainingState
 from portrayal.training.step import Inputs, Outputs, descend, forget_gradients, gradients, to_device, update
 
@@ -42,7 +43,7 @@ class CapturedStep:
         self.recordings: dict[object, Recording] = {}
         self.plain_steps: dict[object, int] = {}
         self.pool = torch.cuda.graph_pool_handle()
-        self.stream = torch.cuda.Stream()
+        self.stream = recording_stream()
 
     def __call__(self, state: TrainingState, inputs: Sequence[Inputs]) -> Outputs:
         """Take a step."""
