@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import portrayal
@@ -24,6 +26,8 @@ from portrayal.formats.png import read_settings
 from portrayal.generation.skeleton import draw_skeleton
 from portrayal.pocket import WEIGHTS
 from portrayal.run import Event, Run
+from portrayal.stages.data import heldout_data, training_data
+from portrayal.stages.shared import silent
 from portrayal.stages.train import together
 
 Hashes = Callable[..., dict[str, str]]
@@ -391,7 +395,7 @@ def test_photos_of_any_shape_are_trained_on_in_buckets(photos: Path, tiny_config
             image.resize(wide).save(own / f"{number}.png")
     Image.new("L", (64, 48), 255).save(own / "1.mask.png")
     prepare = tiny_config.prepare.model_copy(update={"shape": "bucket"})
-    training = tiny_config.training.model_copy(update={"background_loss_weight": 0.5})
+    training = tiny_config.training.model_copy(update={"background_loss_weight": 0.5, "random_flip": True})
     config = tiny_config.model_copy(update={"prepare": prepare, "training": training})
 
     run = portrayal.portray(own, config, tmp_path / "run", consent=True)
@@ -406,6 +410,22 @@ def test_photos_of_any_shape_are_trained_on_in_buckets(photos: Path, tiny_config
             assert image.size == photo.shape
     assert len(list((run.folder / "encoded").glob("class_images-*"))) == len(trained_on) > 1
     assert (run.folder / "report.html").is_file()
+
+
+def test_photos_are_trained_on_in_all_views_and_judged_by_as_they_are(tiny_run: Run, copy: Run) -> None:
+    shutil.rmtree(copy.folder / "encoded")
+    training = copy.config.training.model_copy(update={"random_crops": 1, "random_flip": True})
+    viewed = replace(copy, config=copy.config.model_copy(update={"training": training}))
+
+    data, plain = (training_data(run, 0, silent) for run in (viewed, tiny_run))
+    judged, plainly = (heldout_data(run, 0)[0] for run in (viewed, tiny_run))
+
+    for one, other in ((data.photos[0], plain.photos[0]), (judged, plainly)):
+        assert (one.ids, one.num_views, other.num_views) == (other.ids, 4, 1)
+        assert torch.equal(one.mean[: len(one)], other.mean)
+        assert not torch.allclose(one.mean[len(one) : 2 * len(one)], other.mean, atol=0.01)
+    assert data.class_images is not None
+    assert data.class_images[0].num_views == 1
 
 
 # Packs -----------------------------------------------------------------------------------------------------------

@@ -326,6 +326,13 @@ class TrainingConfig(Section):
     """Weight of what lies outside a photo's mask (`NAME.mask.png` beside it, white on the subject, or
     `prepare.masks=model`) in its loss; 1 leaves masks out. Photos without a mask count whole."""
 
+    random_crops: NonNegativeInt = 0
+    """Slightly smaller crops of each photo, nine tenths of its sides or more, that are trained on in turn with the
+    whole; all are encoded once."""
+
+    random_flip: bool = False
+    """Train on mirror images too, in turn with the photos as they are. Off, for a face is not symmetrical."""
+
     num_class_images: PositiveInt = 200
     """Class images the base paints once, kept for later runs."""
 

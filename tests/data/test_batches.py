@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain
 
@@ -24,6 +25,22 @@ def dataset(count: int, name: str = "photo") -> EncodedDataset:
         torch.arange(count).view(-1, 1).expand(-1, 3).clone(),
         torch.zeros(count, 3, 4),
     )
+
+
+def viewed(count: int, views: int, name: str = "photo") -> EncodedDataset:
+    """Pictures whose latents say which they are and in which view: picture + view / 10; masks likewise."""
+    plain = dataset(count, name)
+    mean = torch.cat([plain.mean + view / 10 for view in range(views)])
+    return replace(plain, mean=mean, std=plain.std.repeat(views, 1, 1, 1), masks=mean[:, :1].clone())
+
+
+def views_seen(batches: BatchSource, positions: Iterable[int], rank: int = 0) -> list[tuple[str, int]]:
+    """Which view of which photo stands in each place."""
+    found = []
+    for batch in (batches.at(position, rank) for position in positions):
+        for name, latents in zip(batch.ids[: batches.size], batch.latents / batches.scaling_factor, strict=False):
+            found.append((name, round(10 * (float(latents.mean()) - int(name.removeprefix("photo"))))))
+    return found
 
 
 def source(
@@ -179,3 +196,88 @@ def test_masks_of_one_shape_leave_the_others_whole() -> None:
         assert batch.place_weights is not None
         assert batch.place_weights[:2].unique().tolist() == [float(batch.ids[0].startswith("photo0"))]
         assert batch.place_weights[2:].unique().tolist() == [1.0]
+
+
+# Views -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 5), st.integers(1, 6), st.integers(1, 3), st.integers(0, 3), st.integers(0, 2))
+def test_every_view_of_a_photo_has_its_turn_before_any_has_its_second(
+    photos: int, views: int, size: int, seed: int, rank: int
+) -> None:
+    batches = replace(source(photos, 2, size, seed=seed), photos=(viewed(photos, views),))
+    seen = views_seen(batches, range(2 * photos * views), rank)
+    for name in batches.photos[0].ids:
+        turns = [view for one, view in seen if one == name]
+        for start in range(0, len(turns), views):
+            assert sorted(turns[start : start + views]) == list(range(views))
+
+
+def test_views_are_shuffled_for_each_photo_seed_and_rank() -> None:
+    batches = replace(source(2, 0, 2), photos=(viewed(2, 6),))
+    orders = [
+        tuple(view for one, view in views_seen(drawn, range(6), rank) if one == name)
+        for drawn in (batches, replace(batches, seed=1))
+        for rank in (0, 1)
+        for name in batches.photos[0].ids
+    ]
+    assert len(set(orders)) == len(orders) == 8
+    later = [view for one, view in views_seen(batches, range(6, 12)) if one == "photo0"]
+    assert tuple(later) not in orders
+
+
+def test_views_are_a_function_of_position_and_trainings_with_one_seed_share_them() -> None:
+    one, other = (replace(source(5, 3, 2), photos=(viewed(5, 4),)) for _ in range(2))
+    backwards = [other.at(position) for position in reversed(range(20))][::-1]
+    for position, batch in enumerate(backwards):
+        assert torch.equal(one.at(position).latents, batch.latents)
+
+
+def test_views_that_are_alike_change_nothing() -> None:
+    """Photos, order, captions and noise are drawn as without them."""
+    plain = source(5, 3, 2)
+    (photos,) = plain.photos
+    tripled = replace(photos, mean=photos.mean.repeat(3, 1, 1, 1), std=photos.std.repeat(3, 1, 1, 1))
+    many = replace(plain, photos=(tripled,))
+    for position in range(20):
+        a, b = plain.at(position), many.at(position)
+        assert a.ids == b.ids
+        assert torch.equal(a.latents, b.latents)
+        assert torch.equal(a.input_ids, b.input_ids)
+
+
+def test_masks_follow_their_views() -> None:
+    batches = replace(source(4, 3, 2), photos=(viewed(4, 3),), background_loss_weight=0.0)
+    for position in range(12):
+        batch = batches.at(position)
+        assert batch.place_weights is not None
+        assert torch.allclose(batch.place_weights[:2, 0], batch.latents[:2, 0] / 0.5, atol=1e-4)
+        assert batch.place_weights[2:].unique().tolist() == [1.0]
+
+
+@given(st.sets(st.integers(0, 5), min_size=1), st.integers(1, 4))
+def test_a_subset_keeps_each_photos_views(kept: set[int], views: int) -> None:
+    part = viewed(6, views).subset({f"photo{number}" for number in kept})
+    assert part.num_views == views
+    pictures = torch.tensor(sorted(kept), dtype=torch.float32)
+    expected = torch.cat([pictures + view / 10 for view in range(views)])
+    assert torch.allclose(part.mean[:, 0, 0, 0], expected)
+    assert part.masks is not None
+    assert torch.allclose(part.masks[:, 0, 0, 0], expected)
+    assert len(part.std) == len(part.mean)
+
+
+def test_photos_of_each_shape_are_seen_in_all_their_views() -> None:
+    plain = shaped((2, 3), size=1)
+    photos = tuple(
+        replace(part, mean=torch.cat([part.mean + view for view in range(3)]), std=1e-6 * part.std.repeat(3, 1, 1, 1))
+        for part in plain.photos
+    )
+    batches = replace(plain, photos=photos)
+    seen = Counter()
+    for position in range(5 * 3):
+        batch = batches.at(position)
+        assert batch.ids == plain.at(position).ids
+        seen[batch.ids[0], round(float(batch.latents[0].mean()))] += 1
+    assert set(seen.values()) == {1}
+    assert len(seen) == 5 * 3

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,6 +73,19 @@ def join(batches: Sequence[Batch]) -> Batch:
     return Batch(ids, is_photo=is_photo, place_weights=places, **tensors)
 
 
+class Row(NamedTuple):
+    """One picture of a batch."""
+
+    data: EncodedDataset
+    picture: int
+    """Its place in its dataset."""
+
+    view: int
+    """The place there of what is seen of it, among the latents and masks."""
+
+    weight: float
+
+
 @dataclass(frozen=True)
 class EmptyCaption:
     """The caption of a photo whose own was dropped.
@@ -117,26 +131,25 @@ class BatchSource:
         """The batch at a position: position `p` of a training is its `p`-th forward pass, counted from 0."""
         shape, visit = self.shape_at(position)
         photos = self.photos[shape]
-        rows = [(photos, index, 1 / self.size) for index in self.indices(photos, "photos", self.size, visit, rank)]
+        rows = self.rows(photos, "photos", self.size, visit, rank, 1 / self.size)
         if self.class_images is not None:
             class_images, weight = self.class_images[shape], self.prior_loss_weight / self.class_size
-            chosen = self.indices(class_images, "class_images", self.class_size, position, rank)
-            rows += [(class_images, index, weight) for index in chosen]
-        mean = torch.stack([data.mean[index] for data, index, _ in rows])
-        std = torch.stack([data.std[index] for data, index, _ in rows])
+            rows += self.rows(class_images, "class_images", self.class_size, position, rank, weight)
+        mean = torch.stack([row.data.mean[row.view] for row in rows])
+        std = torch.stack([row.data.std[row.view] for row in rows])
         generator = generator_for(self.seed, "train.latents", rank, position)
         latents = mean + std * torch.randn(mean.shape, generator=generator)
-        input_ids = torch.stack([data.input_ids[index] for data, index, _ in rows])
-        prompt_embeds = torch.stack([data.prompt_embeds[index] for data, index, _ in rows])
+        input_ids = torch.stack([row.data.input_ids[row.picture] for row in rows])
+        prompt_embeds = torch.stack([row.data.prompt_embeds[row.picture] for row in rows])
         if self.empty is not None:
             dropped = self._dropped(self.empty.share, position, rank)
             input_ids[dropped], prompt_embeds[dropped] = self.empty.input_ids, self.empty.prompt_embeds
         return Batch(
-            ids=tuple(data.ids[index] for data, index, _ in rows),
+            ids=tuple(row.data.ids[row.picture] for row in rows),
             latents=latents * self.scaling_factor,
             input_ids=input_ids,
             prompt_embeds=prompt_embeds,
-            weights=torch.tensor([weight for _, _, weight in rows]),
+            weights=torch.tensor([row.weight for row in rows]),
             is_photo=tuple(index < self.size for index in range(len(rows))),
             place_weights=self._place_weights(rows),
         )
@@ -161,18 +174,31 @@ class BatchSource:
         generator = generator_for(self.seed, "train.caption_dropout", rank, position)
         return (torch.rand(self.size, generator=generator) < share).nonzero().flatten()
 
-    def _place_weights(self, rows: Sequence[tuple[EncodedDataset, int, float]]) -> Tensor | None:
+    def _place_weights(self, rows: Sequence[Row]) -> Tensor | None:
         if self.background_loss_weight == 1 or all(photos.masks is None for photos in self.photos):
             return None
-        whole = torch.ones_like(rows[0][0].mean[0, :1])
-        masks = torch.stack([whole if data.masks is None else data.masks[index] for data, index, _ in rows])
+        whole = torch.ones_like(rows[0].data.mean[0, :1])
+        masks = torch.stack([whole if row.data.masks is None else row.data.masks[row.view] for row in rows])
         return masks + self.background_loss_weight * (1 - masks)
 
-    def indices(self, data: EncodedDataset, name: str, size: int, position: int, rank: int) -> list[int]:
+    def rows(self, data: EncodedDataset, name: str, size: int, position: int, rank: int, weight: float) -> list[Row]:
         """Which pictures: every epoch is a fresh shuffle, and epochs follow one another without a gap."""
         chosen = []
-        for place in range(position * size, (position + 1) * size):
-            epoch, index = divmod(place, len(data))
+        for turn in range(position * size, (position + 1) * size):
+            epoch, place = divmod(turn, len(data))
             order = torch.randperm(len(data), generator=generator_for(self.seed, f"train.order.{name}", rank, epoch))
-            chosen.append(int(order[index]))
+            picture = int(order[place])
+            view = self.view(data, picture, epoch, rank)
+            chosen.append(Row(data, picture, view * len(data) + picture, weight))
         return chosen
+
+    def view(self, data: EncodedDataset, picture: int, epoch: int, rank: int) -> int:
+        """Which view of a picture in an epoch: in as many epochs as it has views each has its turn, in shuffled order.
+
+        The order is the picture's own, whatever else is in the dataset.
+        """
+        if data.num_views == 1:
+            return 0
+        cycle, place = divmod(epoch, data.num_views)
+        generator = generator_for(self.seed, f"train.views.{data.ids[picture]}", rank, cycle)
+        return int(torch.randperm(data.num_views, generator=generator)[place])

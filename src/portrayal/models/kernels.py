@@ -37,7 +37,11 @@ class Norm(NamedTuple):
     silu: bool
 
 
-@triton.jit
+kernel = triton.jit(do_not_specialize=["places", "steps", "parts", "per_group", "count", "rows", "total"])
+"""Built once for all sizes but the number of channels, whose evenness makes loads wide."""
+
+
+@kernel
 def _sums(
     x_ptr, offset_ptr, dy_ptr, stats_ptr, weight_ptr, bias_ptr, out_ptr, places, channels, steps, per_group,
     OFFSET: tl.constexpr, GRADIENT: tl.constexpr, SILU: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_C: tl.constexpr,
@@ -82,7 +86,7 @@ def _sums(
     tl.store(to + channels, second, inside)
 
 
-@triton.jit
+@kernel
 def _stats(
     sums_ptr, weight_ptr, stats_ptr, known_ptr, normals_ptr, offset_ptr,
     channels, parts, per_group, count, eps,
@@ -125,7 +129,7 @@ def _stats(
             tl.store(normals_ptr + by_channel, (first - mean * (count // per_group)) * rstd, inside)
 
 
-@triton.jit
+@kernel
 def _apply(
     x_ptr, offset_ptr, dy_ptr, around_ptr, stats_ptr, means_ptr, weight_ptr, bias_ptr, out_ptr,
     places, channels, per_group,
@@ -164,7 +168,7 @@ def _apply(
     tl.store(out_ptr + ahead + at, out.to(out_ptr.dtype.element_ty), here)
 
 
-@triton.jit
+@kernel
 def _layer_norm(
     x_ptr, y_ptr, weight_ptr, bias_ptr, sum_ptr, out_ptr, stats_ptr, rows, width, eps,
     TWO: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -189,7 +193,7 @@ def _layer_norm(
     tl.store(stats_ptr + 2 * row + 1, rstd, row < rows)
 
 
-@triton.jit
+@kernel
 def _layer_norm_gradient(
     x_ptr, dy_ptr, around_ptr, weight_ptr, stats_ptr, dx_ptr, parts_ptr, rows, width, steps,
     AROUND: tl.constexpr, WEIGHTS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -223,7 +227,7 @@ def _layer_norm_gradient(
         tl.store(to + width, of_bias, column < width)
 
 
-@triton.jit
+@kernel
 def _column_sums(x_ptr, parts_ptr, rows, width, steps, ROWS: tl.constexpr, BLOCK: tl.constexpr):
     """Sums over parts of the rows."""
     program, column = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -236,7 +240,7 @@ def _column_sums(x_ptr, parts_ptr, rows, width, steps, ROWS: tl.constexpr, BLOCK
     tl.store(parts_ptr + program * width + column, total, column < width)
 
 
-@triton.jit
+@kernel
 def _fold(parts_ptr, out_ptr, parts, width, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr):
     """Sums of partial sums, in the format of what they are the gradient of."""
     column = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -248,7 +252,7 @@ def _fold(parts_ptr, out_ptr, parts, width, BLOCK_T: tl.constexpr, BLOCK_C: tl.c
     tl.store(out_ptr + column, tl.sum(total, 0).to(out_ptr.dtype.element_ty), column < width)
 
 
-@triton.jit
+@kernel
 def _biased_sum(x_ptr, y_ptr, bias_ptr, out_ptr, width, total, BLOCK: tl.constexpr):
     """`x + y + bias`."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -258,7 +262,7 @@ def _biased_sum(x_ptr, y_ptr, bias_ptr, out_ptr, width, total, BLOCK: tl.constex
     tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), here)
 
 
-@triton.jit
+@kernel
 def _geglu(x_ptr, dy_ptr, out_ptr, width, total, GRADIENT: tl.constexpr, BLOCK: tl.constexpr):
     """`a · gelu(g)` of rows `[a, g]`; or the gradient of such rows."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -411,7 +415,7 @@ class _Sizes:
             sums, norm.weight, out, known, normals, of_offset,
             self.channels, self.parts, self.per_group, self.places * self.per_group, norm.eps,
             normals is not None, known is not None,
-            min(16, triton.next_power_of_2(self.parts)), triton.next_power_of_2(self.per_group),
+            16, max(128, triton.next_power_of_2(self.per_group)),
         )  # fmt: skip
 
     def apply(

@@ -47,17 +47,19 @@ def heldout_data(run: Run, fold: int) -> tuple[EncodedDataset, list[int]]:
 
 
 def encoded(run: Run) -> tuple[EncodedDataset, ...]:
-    """All photos as the training loop reads them, those of one shape together, computed once."""
+    """All photos as the training loop reads them, those of one shape together, computed once in all their views."""
     from portrayal.data.encode import encode
+    from portrayal.data.views import Views
 
-    dataset, found = dataset_of(run), []
+    dataset, found, training = dataset_of(run), [], run.config.training
+    views = Views(run.config.seed, training.random_crops, training.random_flip)
     for shape in shapes(run):
         photos = [photo for photo in dataset.photos if photo.shape == shape]
 
         def compute(photos: Sequence[PreparedPhoto] = photos) -> EncodedDataset:
             rows = [(photo.id, Image.open(dataset.image_path(photo)), photo.caption) for photo in photos]
             masks = {photo.id: Image.open(dataset.mask_path(photo)) for photo in photos if photo.masked}
-            return encode(base_of(run), rows, masks)
+            return encode(base_of(run), rows, masks, views=views)
 
         found.append(computed_once(run, "photos", shape, compute))
     return tuple(found)
