@@ -123,7 +123,9 @@ def test_only_missing_pictures_are_painted_and_they_are_the_same(pocket, tmp_pat
 
 def test_pictures_are_read_back(two: list[Image.Image], tmp_path: Path) -> None:
     two[0].save(tmp_path / "0.png")
-    assert (pixels(next(load_pictures([tmp_path / "0.png"]))) == pixels(two[0])).all()
+    two[1].save(tmp_path / "1.png")
+    found = load_pictures([tmp_path / "0.png", tmp_path / "1.png"])
+    assert all((pixels(one) == pixels(other)).all() for one, other in zip(found, two, strict=True))
 
 
 def test_a_control_image_is_kept_to(pocket) -> None:

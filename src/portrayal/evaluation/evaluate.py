@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,8 @@ from portrayal.evaluation.metrics import (
 )
 from portrayal.evaluation.sweep import ControlEvidence, ControlledPictures
 from portrayal.evaluation.verdict import Levels, Margins, ModelEvidence, decide
-from portrayal.models.encoders import Encoders
+from portrayal.models.encoders import Encoders, Scorer
+from portrayal.parallel import in_threads
 
 Floats = NDArray[np.float64]
 
@@ -117,6 +119,14 @@ class Measured:
     copying: Floats | None
 
 
+class Look(NamedTuple):
+    """What is kept of one picture: embeddings `(D,)`, as far as there are encoders, and colours."""
+
+    identity: Floats | None
+    prompt: Floats | None
+    colours: Colour
+
+
 @dataclass(frozen=True)
 class Looked:
     """What is kept of pictures that were looked at: embeddings `(n, D)` for likeness and for prompts, and colours."""
@@ -129,21 +139,29 @@ class Looked:
 class Judge:
     """Embeds pictures, each once, and turns them into scores."""
 
-    def __init__(self, evidence: Evidence, encoders: Encoders) -> None:
+    def __init__(self, evidence: Evidence, encoders: Encoders, known: dict[bytes, Look] | None = None) -> None:
         self.evidence, self.encoders = evidence, encoders
+        self.known = {} if known is None else known
         self.photos = self.look(list(evidence.photos.values()))
         self.places = {name: place for place, name in enumerate(evidence.photos)}
         self.photo_colours = columns(self.photos.colours)
         self.base: dict[str, Looked] = {}
 
     def look(self, pictures: Sequence[Image.Image]) -> Looked:
-        """Look at pictures once."""
-        identity, prompt = self.encoders.identity, self.encoders.prompt
-        return Looked(
-            None if identity is None else np.asarray(identity.images(pictures), np.float64),
-            None if prompt is None else np.asarray(prompt.images(pictures), np.float64),
-            colours(pictures),
-        )
+        """Look at pictures, each once."""
+        names = in_threads(digest, pictures)
+        fresh = {name: one for name, one in zip(names, pictures, strict=True) if name not in self.known}
+        if fresh:
+            seen = (self.embedded(one, list(fresh.values())) for one in (self.encoders.identity, self.encoders.prompt))
+            looks = zip(*seen, colours(list(fresh.values())), strict=True)
+            self.known.update((name, Look(*found)) for name, found in zip(fresh, looks, strict=True))
+        looked = [self.known[name] for name in names]
+        identity, prompt = ([getattr(one, kind) for one in looked] for kind in ("identity", "prompt"))
+        return Looked(stacked(identity), stacked(prompt), [one.colours for one in looked])
+
+    def embedded(self, scorer: Scorer | None, pictures: Sequence[Image.Image]) -> Sequence[Floats | None]:
+        """Embeddings of pictures, or nothing for each without a scorer."""
+        return [None] * len(pictures) if scorer is None else [*np.asarray(scorer.images(pictures), np.float64)]
 
     def of_photos(self, names: Iterable[str], kind: Literal["identity", "prompt"]) -> Floats | None:
         """Embeddings of photos, `(n, D)`."""
@@ -251,7 +269,12 @@ def stacked(rows: Sequence[Floats | None]) -> Floats | None:
 
 def colours(pictures: Sequence[Image.Image]) -> list[Colour]:
     """Colour statistics of each picture."""
-    return [colour_statistics(np.asarray(picture.convert("RGB"))) for picture in pictures]
+    return in_threads(lambda picture: colour_statistics(np.asarray(picture.convert("RGB"))), pictures)
+
+
+def digest(picture: Image.Image) -> bytes:
+    """By what a picture is known again."""
+    return hashlib.blake2b(repr((picture.mode, picture.size)).encode() + picture.tobytes(), digest_size=16).digest()
 
 
 def departure(lightness: Floats, base: Floats, photos: float) -> Floats:
@@ -280,9 +303,18 @@ def evidence_of(evidence: Evidence, measured: Mapping[str, Sequence[Measured]]) 
     ]
 
 
-def score(evidence: Evidence, encoders: Encoders, *, base_name: str) -> dict[str, Any]:
-    """Scores and verdict of a run, as `scores.json` holds them."""
-    config, judge = evidence.config, Judge(evidence, encoders)
+def score(
+    evidence: Evidence, encoders: Encoders, *, base_name: str, known: dict[bytes, Look] | None = None
+) -> dict[str, Any]:
+    """Scores and verdict of a run, as `scores.json` holds them.
+
+    Args:
+        evidence: What was painted and measured.
+        encoders: What judges it.
+        base_name: Of the base.
+        known: What these encoders have seen of pictures already; what they see now is added.
+    """
+    config, judge = evidence.config, Judge(evidence, encoders, known)
     measured = look_at_all(evidence, judge)
     models = evidence_of(evidence, measured)
     levels = judge.levels()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from PIL import Image
 
 from portrayal.formats.png import a1111_parameters, png_bytes
 from portrayal.generation.generator import Generator
+from portrayal.parallel import in_threads
 from portrayal.randomness import derived_seed
 from portrayal.run import write_bytes
 
@@ -104,8 +105,11 @@ def with_settings(image: Image.Image, picture: Picture, generator: Generator, mo
     return png_bytes(image, own, parameters=parameters)
 
 
-def load_pictures(paths: Sequence[Path]) -> Iterator[Image.Image]:
-    """Open pictures, one after another."""
-    for path in paths:
+def load_pictures(paths: Sequence[Path]) -> list[Image.Image]:
+    """Open pictures."""
+
+    def load(path: Path) -> Image.Image:
         with Image.open(path) as image:
-            yield image.convert("RGB")
+            return image.convert("RGB")
+
+    return in_threads(load, paths)

@@ -17,6 +17,7 @@ from torch import Tensor
 from portrayal.errors import WeightsError
 from portrayal.models.pose import PoseReader, load_pose_reader
 from portrayal.models.source import BaseSource, fetch
+from portrayal.parallel import in_threads
 from portrayal.pocket import WEIGHTS
 
 DINO = "facebook/dinov2-base"
@@ -113,8 +114,8 @@ def clip_scorer(folder: Path, name: str, licence: str, device: torch.device) -> 
 
     def embed_images(images: Sequence[Image.Image]) -> NDArray[np.float32]:
         def features(chunk: Sequence[Any]) -> Tensor:
-            values = processor(images=list(chunk), return_tensors="pt").pixel_values.to(device)
-            return projected(model.get_image_features(pixel_values=values))
+            values = in_threads(lambda image: processor(images=image, return_tensors="pt").pixel_values, chunk)
+            return projected(model.get_image_features(pixel_values=torch.cat(values).to(device)))
 
         return in_batches(images, features)
 
@@ -150,7 +151,10 @@ def pixels(
     std: tuple[float, ...] = (0.5, 0.5, 0.5),
 ) -> Tensor:
     """Normalised pixels, shape `(N, 3, side, side)`."""
-    resized = [np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)) for image in images]
-    tensor = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
+
+    def resized(image: Image.Image) -> NDArray[np.uint8]:
+        return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+
+    tensor = torch.from_numpy(np.stack(in_threads(resized, images))).permute(0, 3, 1, 2).float() / 255
     shift, scale = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
     return ((tensor - shift) / scale).to(device)

@@ -16,6 +16,7 @@ from portrayal.stages.shared import (
     base_of,
     dataset_of,
     encoders_of,
+    looks_of,
     silent,
     stage,
     tell,
@@ -49,7 +50,7 @@ def measure(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
         return scores_of(run)
     with stage(run, "evaluate", inputs, progress) as tick:
         evidence = gather(run, tick, progress)
-        scores = score(evidence, encoders_of(run), base_name=base_of(run).source.name)
+        scores = score(evidence, encoders_of(run), base_name=base_of(run).source.name, known=looks_of(run))
         write_json(run.folder / "scores.json", scores)
     for note in scores["encoders"]["notes"]:
         tell(run, Event("evaluate", "note", message=note), progress)
@@ -114,10 +115,10 @@ def painted_model(run: Run, name: str, trials: Sequence[Trial]) -> PaintedModel:
     for trial in trials:
 
         def pictures(trial: Trial = trial) -> list[list[Image.Image]]:
-            return [list(load_pictures(scene_paths(run, trial.name, scene))) for scene in config.generation.scenes]
+            return [load_pictures(scene_paths(run, trial.name, scene)) for scene in config.generation.scenes]
 
         def of_class(trial: Trial = trial) -> list[Image.Image]:
-            return list(load_pictures([picture.path for picture in class_pictures(run, trial.name)]))
+            return load_pictures([picture.path for picture in class_pictures(run, trial.name)])
 
         trainings.append(PaintedTraining(trial, losses_of(run, trial), pictures, of_class))
     method = config.methods.get(name)
@@ -165,7 +166,7 @@ def control_evidence(run: Run) -> list[ControlledPictures]:
             paths = {scale: controlled_paths(run, kind, name, scale) for scale in settings.scales}
             if all(path.is_file() for row in paths.values() for path in row):
                 (image,) = load_pictures([run.folder / "images" / "control" / kind / "control.png"])
-                pictures = {scale: list(load_pictures(row)) for scale, row in paths.items()}
+                pictures = {scale: load_pictures(row) for scale, row in paths.items()}
                 made.append(ControlledPictures(kind, name, image, pictures))
     return made
 

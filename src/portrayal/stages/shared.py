@@ -84,6 +84,17 @@ def encoders_of(run: Run) -> Encoders:
     return shared_encoders(settled_base(run))
 
 
+@lru_cache(maxsize=1)
+def shared_looks(settled: Settled) -> dict[bytes, Any]:  # noqa: ARG001 - other encoders, other looks
+    """What was seen of pictures so far: scores are measured again once there are pictures held to control images."""
+    return {}
+
+
+def looks_of(run: Run) -> dict[bytes, Any]:
+    """What was seen of the run's pictures in this process."""
+    return shared_looks(settled_base(run))
+
+
 def base_of(run: Run) -> BaseModel:
     """The run's base, loaded when first asked for."""
     return shared_base(settled_base(run))

@@ -102,7 +102,7 @@ def likeness_now(run: Run, trial: Trial, step: int) -> list[float] | None:
     paint_missing(generator_of(run), pictures, f"{trial.model} at step {step}", lambda *_: None)
     photos = load_pictures([dataset.image_path(photo) for photo in dataset.heldout(trial.fold)])
     painted = load_pictures([picture.path for picture in pictures])
-    return list(map(float, subject_fidelity(judge.images(list(painted)), judge.images(list(photos)))))
+    return list(map(float, subject_fidelity(judge.images(painted), judge.images(photos))))
 
 
 def samples_folder(run: Run, name: str) -> Path:
