@@ -148,9 +148,34 @@ def study_times() -> str:
     return "\n".join(lines)
 
 
+def training_speeds() -> str:
+    """Images a second of each training on the large card, as a share of its limit, and memory."""
+    limit = "of the card's limit"
+    lines = [f"| trained | photos in a batch | images/s | {limit} | peak GiB |", "|---|---|---|---|---|"]
+    for row in rows_of("training_speed", "training"):
+        share = f"{100 * row[limit]:.0f} %"
+        lines.append(f"| {row['trained']} | {row['batch']} | {row['images/s']:.1f} | {share} | {row['peak GiB']:.1f} |")
+    return "\n".join(lines)
+
+
+def two_cores() -> str:
+    """Ours against the plain loop on two CPU cores."""
+    heads = ("ours, pictures/s", "plain diffusers, pictures/s", "times")
+    lines = [f"| | {' | '.join(heads)} |", "|---|---|---|---|"]
+    for row in rows_of("pocket_speed", "training") + rows_of("pocket_speed", "painting"):
+        lines.append(f"| {row['what']} | {row[heads[0]]:.1f} | {row[heads[1]]:.1f} | {row['times']:.2f} |")
+    return "\n".join(lines)
+
+
 PAGES = {
     "photos.md": {"planted": planted, "captions": captions, "pay": pay, "speed": speed},
-    "training.md": {"gpu": partial(packs, "lora_packs"), "cpu": partial(packs, "lora_packs_cpu"), "study": study_times},
+    "training.md": {
+        "h100": training_speeds,
+        "cores": two_cores,
+        "gpu": partial(packs, "lora_packs"),
+        "cpu": partial(packs, "lora_packs_cpu"),
+        "study": study_times,
+    },
     "verdict.md": {"studies": studies, "overfitting": overfitting, "courses": courses, "rules": rules},
 }
 """Of each page the tables by their names."""
