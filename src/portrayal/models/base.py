@@ -5,7 +5,9 @@ Shapes: B prompts, L prompt tokens, D text features.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from portrayal.errors import OutOfMemoryError, UsageError, WeightsError
 from portrayal.models.lean import make_lean
@@ -98,7 +101,8 @@ def load_base(source: BaseSource, *, device: torch.device, dtype: torch.dtype) -
         OutOfMemoryError: If the device is too small.
     """
     try:
-        parts = file_parts(source, dtype) if source.kind == "file" else folder_parts(source.path, dtype)
+        with waking(device, dtype):
+            parts = file_parts(source, dtype) if source.kind == "file" else folder_parts(source.path, dtype)
         for name in ("vae", "text_encoder", "unet"):
             parts[name].to(device).eval().requires_grad_(False)
         if device.type == "cuda":
@@ -111,6 +115,28 @@ def load_base(source: BaseSource, *, device: torch.device, dtype: torch.dtype) -
             f"{source.name} cannot be loaded: {error}", "The weights may be damaged; get them again."
         ) from error
     return BaseModel(source=source, device=device, dtype=dtype, **parts)
+
+
+@contextmanager
+def waking(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Let a GPU's libraries load, which takes seconds, while Python imports its own and reads weights."""
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the work itself meets it again, and tells
+            tokens = torch.ones(1, 8, 64, 64, device=device, dtype=dtype, requires_grad=True)
+            mixed = functional.scaled_dot_product_attention(tokens, tokens, tokens)
+            kernel = torch.ones(8, 8, 3, 3, device=device, dtype=dtype, requires_grad=True)
+            picture = functional.conv2d(mixed.contiguous(memory_format=torch.channels_last), kernel, padding=1)
+            (picture @ picture).sum().backward()
+
+    thread = threading.Thread(target=wake, daemon=True)
+    if device.type == "cuda":
+        thread.start()
+    try:
+        yield
+    finally:
+        if thread.ident is not None:
+            thread.join()
 
 
 PARTS = ("vae", "text_encoder", "tokenizer", "unet", "noise_scheduler")
