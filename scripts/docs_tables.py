@@ -167,7 +167,7 @@ def two_cores() -> str:
     return "\n".join(lines)
 
 
-PAGES = {
+PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "photos.md": {"planted": planted, "captions": captions, "pay": pay, "speed": speed},
     "training.md": {
         "h100": training_speeds,

@@ -1,6 +1,6 @@
 """Put what benchmarks measured into the table that estimates rest on: `python -m scripts.measurements [--probe]`.
 
-Training comes from `costs.json`, or while that is not there from `sd15_shapes.json` and `lora_packs.json`; painting
+Training comes from `costs.json`, or while that is not there from `training_speed.json`; painting
 from `painting_speed.json`, or else a pass counts as a third of a step of the full UNet. With `--probe` this machine's
 probe becomes the reference of its kind: on the machine that the benchmarks ran on, and whenever the probe changes.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -83,32 +84,20 @@ def on_cpu() -> Json:
 
 def on_gpu(cpu: Json) -> Json:
     """SD 1.5's shapes."""
-    costs, shapes, packs = results("costs"), results("sd15_shapes"), results("lora_packs")
-    assert shapes is not None
-    assert packs is not None
+    costs, speeds = results("costs"), results("training_speed")
+    used = costs or speeds
+    assert used is not None
     if costs is not None:
         keys = ("method", "rank", "batch", "pack", "resolution", "images_per_second", "peak_gib")
         training = [{key: found.get(key) for key in keys} for found in rows_of(costs)]
     else:
-        training = [
-            row(
-                "unet" if found["model"] == "unet" else "lora",
-                None if found["model"] == "unet" else int(found["model"].removeprefix("lora-")),
-                found["batch"] * (2 if found["prior"] else 1),
-                1,
-                shapes["settings"]["resolution"],
-                found["images/s"],
-                found["peak GiB"],
-            )
-            for found in shapes["figures"]["training"]
-        ]
-        training += [
-            row("lora", 128, 1, found["LoRAs"], packs["settings"]["resolution"], found["images/s"], found["peak GiB"])
-            for found in packs["figures"]["packs"]
-            if found["LoRAs"] > 1
-        ]
+        training = []
+        for found in used["figures"]["training"]:
+            ranks = [int(rank) for rank in re.findall(r"\d+", found["trained"])]
+            kind, widest = ("lora", max(ranks)) if ranks else ("unet", None)  # a pack is padded to its widest
+            sizes = (found["batch"], max(1, len(ranks)), used["settings"]["resolution"])
+            training.append(row(kind, widest, *sizes, found["images/s"], found["peak GiB"]))
     painting, measured = painting_rows(training)
-    used = costs or shapes
     return {
         "machine": used["machine"]["gpu"],
         "device": "cuda",
@@ -121,7 +110,7 @@ def on_gpu(cpu: Json) -> Json:
         "controlnet_factor": controlnet_factor() or cpu["controlnet_factor"],
         "plain_step_seconds": PLAIN_STEP_SECONDS,
         "assumed": ["seconds", *([] if measured else ["painting", "controlnet_factor, which is pocket's"])],
-        "from": (["costs"] if costs else ["sd15_shapes", "lora_packs"]) + (["painting_speed"] if measured else []),
+        "from": (["costs"] if costs else ["training_speed"]) + (["painting_speed"] if measured else []),
     }
 
 

@@ -87,11 +87,12 @@ def test_every_row_of_training_is_met(table: dict[str, Any], machine: Machine) -
             assert costs.gib(method, row["pack"]) == pytest.approx(row["peak_gib"], rel=0.25)
 
 
-SHARES = st.lists(st.lists(st.floats(0, 10), min_size=3, max_size=3), min_size=1, max_size=6)
+TENTHS = st.integers(0, 100).map(lambda number: number / 10)
+SHARES = st.lists(st.lists(TENTHS, min_size=3, max_size=3), min_size=1, max_size=6)
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows=SHARES, weights=st.lists(st.floats(0, 5), min_size=3, max_size=3), at=st.tuples(*[st.floats(0, 100)] * 3))
+@given(rows=SHARES, weights=st.lists(TENTHS, min_size=3, max_size=3), at=st.tuples(*[st.floats(0, 100)] * 3))
 def test_what_is_a_sum_of_shares_is_found_and_never_shrinks(rows: Any, weights: Any, at: Any) -> None:
     values = np.array(rows) @ np.array(weights) + 0.01
     found = fit(rows, values)
@@ -160,7 +161,7 @@ def test_a_run_with_more_to_do_takes_longer() -> None:
 def test_a_slower_machine_takes_longer_in_proportion() -> None:
     fast, slow = on_gpu(), on_gpu(machine=replace(H100, probe_seconds=3 * H100.probe_seconds))
     assert slow.scale == pytest.approx(3)
-    assert slow.seconds == pytest.approx(3 * fast.seconds)
+    assert slow.seconds == pytest.approx(3 * fast.seconds, abs=0.3)
     assert slow.peak_gib == fast.peak_gib
 
 
@@ -283,6 +284,13 @@ def test_only_what_was_timed_whole_is_compared(tmp_path: Path) -> None:
     assert (compared["seconds"], compared["estimated"], compared["off"]) == (21, 20, 0.05)
     assert said(compared, whole=True) == "took 21 s, estimated 20 s (5 % more)"
     assert said(compared | {"off": -0.2}, whole=False).endswith("(20 % less), of the stages that were timed whole")
+
+
+@given(parts=st.lists(st.floats(0.001, 60), min_size=1, max_size=5))
+def test_what_is_told_is_what_is_kept(parts: list[float]) -> None:
+    stages = tuple(estimates.Stage(str(number), "", seconds) for number, seconds in enumerate(parts))
+    found = Estimate(REFERENCE, "", 1.0, 6, stages, {}, ())
+    assert found.lines()[0].startswith(f"about {spoken(found.as_json()['seconds'])} for")
 
 
 def test_a_run_says_how_far_off_its_estimate_was(tiny_run: Run) -> None:

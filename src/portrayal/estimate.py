@@ -93,8 +93,8 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """All stages together."""
-        return sum(stage.seconds for stage in self.stages)
+        """All stages together, to a tenth: what is told is what is kept."""
+        return round(sum(stage.seconds for stage in self.stages), 1)
 
     @property
     def peak_gib(self) -> float | None:
@@ -104,7 +104,7 @@ class Estimate:
     def as_json(self) -> Json:
         """The estimate for programs, as `estimate.json` keeps it."""
         stages = [asdict(stage) | {"seconds": round(stage.seconds, 2)} for stage in self.stages]
-        totals = {"seconds": round(self.seconds, 1), "peak_gib": self.peak_gib, "scale": round(self.scale, 3)}
+        totals = {"seconds": self.seconds, "peak_gib": self.peak_gib, "scale": round(self.scale, 3)}
         return {"schema": 1, **asdict(self), **totals, "stages": stages}
 
     def lines(self) -> list[str]:
@@ -116,7 +116,7 @@ class Estimate:
             memory = "" if stage.peak_gib is None else f"{stage.peak_gib:.1f} GiB"
             what = f"{memory:>10}  {stage.what}" if measured else f"  {stage.what}"
             rows.append(f"  {stage.title:<24}{spoken(stage.seconds):>8}{what}".rstrip())
-        return [*rows, *(f"  {key:<24}{value}" for key, value in self.modes.items())]
+        return [*rows, "", *(f"  {key:<24}{value}" for key, value in self.modes.items())]
 
 
 def spoken(seconds: float) -> str:
