@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -235,18 +236,35 @@ def main() -> None:
         image = canny(squares(config, 1)[0])
         lora = write_lora(base, config, Path(temporary) / "lora")
         parts = (base, settings, find_base(config.base).path / "controlnet_canny", lora, image)
-        painted = [measure(*way, **counts) for way in our_ways(*parts)]
-        alone = passes(base, side, arguments.repeats)
-        peers = [measure(*way, **counts) for way in their_ways(*parts)]
-    rows = []
-    for way, mine, other in zip(WAYS, painted, peers, strict=True):
-        limit = painting_limit(arguments.steps, control=way == "ControlNet")
-        rows += [mine.row("ours", way, limit, other), other.row("diffusers", way, limit)]
-    print_table(rows)
-    print_table(alone)
-    if on_gpu():
         kept = {**counts, "steps": arguments.steps, "guidance": settings.guidance_scale, "resolution": side}
-        print(save("painting_speed", {"pictures": rows, "rows": alone}, kept))
+        painted, peers, alone = list[Painting](), list[Painting](), list[dict[str, Any]]()
+
+        def keep() -> None:
+            """After each part: the machine may be lent for less time than all of them take."""
+            if on_gpu():
+                save("painting_speed", {"pictures": rows_of(painted, peers, arguments.steps), "rows": alone}, kept)
+
+        for way in our_ways(*parts):
+            painted.append(measure(*way, **counts))
+            keep()
+        alone += passes(base, side, arguments.repeats)
+        keep()
+        for way in their_ways(*parts):
+            peers.append(measure(*way, **counts))
+            keep()
+    print_table(rows_of(painted, peers, arguments.steps))
+    print_table(alone)
+
+
+def rows_of(painted: Sequence[Painting], peers: Sequence[Painting], steps: int) -> list[dict[str, Any]]:
+    """The table: ours in each way, and theirs below where it was measured."""
+    rows = []
+    for way, mine, other in zip_longest(WAYS[: len(painted)], painted, peers):
+        limit = painting_limit(steps, control=way == "ControlNet")
+        rows.append(mine.row("ours", way, limit, other))
+        if other is not None:
+            rows.append(other.row("diffusers", way, limit))
+    return rows
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from portrayal.models.lean import let_go, make_lean
 from portrayal.randomness import generator_for
 
 ADAPTER = "default"
+ROOMY_GIB = 40
 LORA_FILE = "pytorch_lora_weights.safetensors"
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -166,15 +167,24 @@ def attach_full(base: BaseModel, method: UnetMethod) -> Attached:
 
 
 def replace_parts(base: BaseModel, method: Method, parts: dict[str, Any], *, trainable: bool) -> Attached:
-    """Put other modules in the places of the base's; the base's wait on the CPU."""
+    """Put other modules in the places of the base's, which wait where there is room."""
     original = {}
     for name, module in parts.items():
-        original[name] = getattr(base, name).to("cpu")
+        original[name] = getattr(base, name).to(waiting_room(base.device))
         setattr(base, name, module.to(base.device).eval().requires_grad_(trainable))
         if name == "unet" and base.device.type == "cuda":
             make_lean(module)
     base.attached = True
     return Attached(base, method, original)
+
+
+def waiting_room(device: torch.device) -> torch.device:
+    """Where replaced parts wait: on a large GPU where they are, which saves seconds each time; else on the CPU."""
+    if device.type == "cuda":
+        share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)(device)  # torch 2.6 cannot tell
+        if share * torch.cuda.get_device_properties(device).total_memory >= ROOMY_GIB * 2**30:
+            return device
+    return torch.device("cpu")
 
 
 def attach_lora(base: BaseModel, method: LoraMethod, seed: int) -> Attached:

@@ -28,6 +28,7 @@ def build_report(run_folder: Path) -> tuple[Path, Path]:
     """Write both reports; see :func:`portrayal.report.build_report`."""
     record = read_run(run_folder)
     pictures = Pictures()
+    pictures.shrink([*(photo.path for photo in record.photos), *record.painted])
     view = assemble(record, pictures)
     environment = _environment()
     html = _rendered(environment, "report.html.j2", view)

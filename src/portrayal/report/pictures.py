@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from portrayal.evaluation.colour import lightness_map
 from portrayal.formats.png import DIGITAL_SOURCE_TYPE, read_settings
+from portrayal.parallel import in_threads
 from portrayal.report.scores import Json
 from portrayal.report.wording import slug
 
@@ -36,6 +38,15 @@ class Picture:
         return "data:image/webp;base64," + base64.b64encode(self.content).decode("ascii")
 
 
+@dataclass(frozen=True)
+class Copy:
+    """A picture made small: WebP bytes, and its size."""
+
+    content: bytes
+    width: int
+    height: int
+
+
 @dataclass
 class Pictures:
     """Makes the pictures of one report and keeps the bytes of those that the Markdown needs.
@@ -44,18 +55,24 @@ class Pictures:
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
+    _copies: dict[tuple[Path, int], Copy | None] = field(default_factory=dict)
+
+    def shrink(self, paths: Iterable[Path], side: int = SMALL) -> None:
+        """Make the copies of many pictures at once, which takes most of a report's time; ``add`` finds them."""
+        wanted = list(dict.fromkeys(paths))
+        copies = in_threads(lambda path: small_copy(path, side), wanted)
+        self._copies |= {(path, side): copy for path, copy in zip(wanted, copies, strict=True)}
 
     def add(self, path: Path | None, name: str, alt: str, side: int = SMALL) -> Picture | None:
         """Shrink a picture to at most ``side`` pixels; nothing if it is missing or damaged."""
-        image = read_image(path)
-        if image is None:
+        if path is None:
             return None
-        image.thumbnail((side, side), Image.Resampling.LANCZOS)
-        buffer = io.BytesIO()
-        lossless = max(image.size) <= _LOSSLESS_UP_TO
-        image.save(buffer, "WEBP", lossless=lossless, quality=_QUALITY, method=4, xmp=_mark(image))
-        file = self._keep(slug(name), buffer.getvalue())
-        return Picture(buffer.getvalue(), image.width, image.height, alt, f"report/{file}")
+        if (path, side) not in self._copies:
+            self._copies[path, side] = small_copy(path, side)
+        copy = self._copies[path, side]
+        if copy is None:
+            return None
+        return Picture(copy.content, copy.width, copy.height, alt, f"report/{self._keep(slug(name), copy.content)}")
 
     def _keep(self, stem: str, content: bytes) -> str:
         file, count = f"{stem}.webp", 1
@@ -64,6 +81,18 @@ class Pictures:
             file = f"{stem}-{count}.webp"
         self.files[file] = content
         return file
+
+
+def small_copy(path: Path, side: int) -> Copy | None:
+    """A picture of at most ``side`` pixels; nothing if it is missing or damaged."""
+    image = read_image(path)
+    if image is None:
+        return None
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    lossless = max(image.size) <= _LOSSLESS_UP_TO
+    image.save(buffer, "WEBP", lossless=lossless, quality=_QUALITY, method=4, xmp=_mark(image))
+    return Copy(buffer.getvalue(), image.width, image.height)
 
 
 def read_image(path: Path | None) -> Image.Image | None:
@@ -82,10 +111,14 @@ def settings_of(path: Path | None) -> Json:
     return {} if path is None or not path.is_file() else read_settings(path) or {}
 
 
-def lightness(path: Path) -> float | None:
-    """Mean CIE L* of a picture, 0 black to 100 white; nothing if it cannot be read."""
-    image = read_image(path)
-    return None if image is None else float(lightness_map(np.asarray(image)).mean())
+def lightnesses(paths: Iterable[Path]) -> list[float]:
+    """Mean CIE L* of each picture, 0 black to 100 white; those that cannot be read are left out."""
+
+    def mean(path: Path) -> float | None:
+        image = read_image(path)
+        return None if image is None else float(lightness_map(np.asarray(image)).mean())
+
+    return [found for found in in_threads(mean, paths) if found is not None]
 
 
 def _mark(image: Image.Image) -> bytes:

@@ -140,6 +140,17 @@ class Record:
         trained = {model.name for model in self.models if model.method or model.log}
         return [name for name in planned if name not in trained]
 
+    @property
+    def painted(self) -> list[Path]:
+        """Every picture of a scene or held to a control image."""
+        held = [paths for one in self.controls for by_scale in one.pictures.values() for paths in by_scale.values()]
+        scenes = [path for model in self.pictures for path in self.scene_pictures(model)]
+        return scenes + [path for paths in held for path in paths.values()]
+
+    def scene_pictures(self, model: str) -> list[Path]:
+        """A model's pictures of scenes."""
+        return [path for paths in self.pictures.get(model, {}).values() for path in paths.values()]
+
     def any_picture(self, scene: str) -> Path | None:
         """Some picture of a scene."""
         return next((path for scenes in self.pictures.values() for path in scenes.get(scene, {}).values()), None)

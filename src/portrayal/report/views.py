@@ -29,7 +29,7 @@ from portrayal.report.gallery import (
     scene_view,
 )
 from portrayal.report.palette import Colour, colours
-from portrayal.report.pictures import Pictures, lightness
+from portrayal.report.pictures import Pictures, lightnesses
 from portrayal.report.record import Model, Record
 from portrayal.report.scores import Comparison, Interval, Json, rows, table, text
 from portrayal.report.svg import Chart
@@ -183,8 +183,8 @@ def _ranks(record: Record) -> Iterable[RankView]:
 
 
 def _charts(record: Record, palette: dict[str, Colour]) -> dict[str, Chart | None]:
-    photos = [found for photo in record.photos if (found := lightness(photo.path)) is not None]
-    painted = [(model, _lightnesses(record, model)) for model in record.models]
+    photos = lightnesses(photo.path for photo in record.photos)
+    painted = [(model, lightnesses(record.scene_pictures(model.name))) for model in record.models]
     return {
         "identity": identity_chart(record.scores, record.models, palette),
         "course": course_chart(record.models, palette),
@@ -195,11 +195,6 @@ def _charts(record: Record, palette: dict[str, Colour]) -> dict[str, Chart | Non
         f"control-{kind}": control_chart(kind, said.kept, record.scores, record.models, palette)
         for kind, said in CONTROL_WORDS.items()
     }
-
-
-def _lightnesses(record: Record, model: Model) -> list[float]:
-    paths = [path for seeds in record.pictures.get(model.name, {}).values() for path in seeds.values()]
-    return [found for path in paths if (found := lightness(path)) is not None]
 
 
 def _cards(record: Record) -> Iterable[CardView]:
