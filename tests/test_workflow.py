@@ -24,10 +24,11 @@ from portrayal.data.manifest import load_dataset
 from portrayal.errors import MachineError, PhotosError, RunConflictError, UsageError
 from portrayal.formats.png import read_settings
 from portrayal.generation.skeleton import draw_skeleton
+from portrayal.planning import settle
 from portrayal.pocket import WEIGHTS
 from portrayal.run import Event, Run
 from portrayal.stages.data import heldout_data, training_data
-from portrayal.stages.shared import silent
+from portrayal.stages.shared import base_ahead, settled_by, shared_base, silent
 from portrayal.stages.train import together
 
 Hashes = Callable[..., dict[str, str]]
@@ -40,6 +41,24 @@ def copy(tiny_run: Run, tmp_path: Path) -> Run:
     folder = tmp_path / "copy"
     shutil.copytree(tiny_run.folder, folder)
     return Run.open(folder)
+
+
+def test_the_base_is_loaded_while_something_else_is_done(tiny_run: Run) -> None:
+    shared_base.cache_clear()
+    config = settle(tiny_run.config).config
+    with base_ahead(config):
+        pass
+    loaded = shared_base.cache_info().misses
+    assert shared_base(settled_by(tiny_run.config)).source.name == "pocket"
+    assert (loaded, shared_base.cache_info().misses) == (1, 1)
+
+
+def test_a_base_that_cannot_be_loaded_is_told_by_who_needs_it(tiny_run: Run) -> None:
+    shared_base.cache_clear()
+    nowhere = tiny_run.config.base.model_copy(update={"name": "/nowhere/base.safetensors"})
+    with base_ahead(tiny_run.config.model_copy(update={"base": nowhere})):
+        pass
+    assert shared_base.cache_info().currsize == 0
 
 
 def test_everything_is_there(tiny_run: Run) -> None:

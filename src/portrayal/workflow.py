@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from portrayal.stages.evaluate import measure
 from portrayal.stages.generate import generate, paint_model
 from portrayal.stages.prepare import prepare
 from portrayal.stages.report import write_report
-from portrayal.stages.shared import FINAL, dataset_of, silent, tell
+from portrayal.stages.shared import FINAL, base_ahead, dataset_of, silent, tell
 from portrayal.stages.train import train, train_final
 
 
@@ -36,7 +37,8 @@ def portray(
         PortrayalError: With cause, remedy and exit code; see :mod:`portrayal.errors`.
     """
     started, begun = time.monotonic(), (out / "events.jsonl").is_file()
-    run = prepare(photos, config, out, consent=consent, progress=progress)
+    with nullcontext() if (out / "run.json").is_file() else base_ahead(settle(config).config):
+        run = prepare(photos, config, out, consent=consent, progress=progress)
     look_ahead(run, progress)
     train(run, progress=progress)
     generate(run, progress=progress)

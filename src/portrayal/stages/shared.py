@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from portrayal.config import Config, Trial
-from portrayal.errors import UsageError
+from portrayal.errors import PortrayalError, UsageError
 from portrayal.run import Event, Progress, Run
 
 if TYPE_CHECKING:
@@ -75,8 +76,12 @@ def shared_encoders(settled: Settled) -> Encoders:
 
 def settled_base(run: Run) -> Settled:
     """What the run's base depends on."""
-    only_base = Config(base=run.config.base).model_dump_json()
-    return Settled(only_base, run.config.training.mixed_precision)
+    return settled_by(run.config)
+
+
+def settled_by(config: Config) -> Settled:
+    """What the base of settled settings depends on."""
+    return Settled(Config(base=config.base).model_dump_json(), config.training.mixed_precision)
 
 
 def encoders_of(run: Run) -> Encoders:
@@ -98,6 +103,28 @@ def looks_of(run: Run) -> dict[bytes, Any]:
 def base_of(run: Run) -> BaseModel:
     """The run's base, loaded when first asked for."""
     return shared_base(settled_base(run))
+
+
+@contextmanager
+def base_ahead(config: Config) -> Iterator[None]:
+    """Load the base of settled settings in a thread, so that it is there when the block ends."""
+    import diffusers
+    import transformers
+
+    # Taken from the packages here, which makes them import their parts: two threads must not do that at once.
+    _ = diffusers.AutoencoderKL, diffusers.DDPMScheduler, diffusers.UNet2DConditionModel
+    _ = transformers.CLIPTextModel, transformers.CLIPTokenizer
+
+    def load() -> None:
+        with suppress(PortrayalError):  # who needs the base meets it again, and tells
+            shared_base(settled_by(config))
+
+    thread = Thread(target=load, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def dataset_of(run: Run) -> PreparedDataset:
