@@ -10,8 +10,10 @@ and is not counted) and prompts' tokens. Windows of steps of both take turns, so
 meets both. A pack of three LoRAs is put beside theirs taken three times.
 
 Painting: the recipe's steps, guidance and batch, ours by the Generator, theirs by `StableDiffusionPipeline` with the
-same scheduler; in fp32, and both in bf16, which some CPUs multiply faster. Medians; Min-SNR weights, which cost nothing, are left out of theirs. Run it on a quiet machine: two
-threads share two cores with whatever else there is.
+same scheduler; in fp32, and both in bf16, which some CPUs multiply faster.
+
+Medians; Min-SNR weights, which cost nothing, are left out of theirs. Run it on a quiet machine: two threads share two
+cores with whatever else there is.
 """
 
 from __future__ import annotations
