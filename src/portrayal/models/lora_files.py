@@ -1,0 +1,185 @@
+"""LoRA files made by others, or by us, put into a base for painting."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from portrayal.errors import UsageError, WeightsError
+from portrayal.formats.lora import LoraLayer, delta, read_lora
+from portrayal.models.base import BaseModel
+from portrayal.models.methods import LORA_FILE, waiting_room
+
+PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+PARTS = ("unet", "text_encoder")
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """A LoRA in a file, and how strongly it is to count.
+
+    Attributes:
+        path: A `.safetensors` file.
+        strength: 1 as it was trained; 0 is without, below 0 away from it.
+    """
+
+    path: Path
+    strength: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """What people call it: the file's name, or its folder's where all files have the same name."""
+        return self.path.parent.name if self.path.name in (LORA_FILE, PEFT_FILE) else self.path.stem
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the tensors without the header, which AUTOMATIC1111 knows LoRA files by."""
+        with self.path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            stream.seek(8 + length)
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def parse_lora(text: str) -> LoraFile:
+    """What `FILE` or `FILE:STRENGTH` means; a folder means the LoRA in it.
+
+    Raises:
+        UsageError: If the strength is no number.
+        WeightsError: If there is no such file, or it is pickled.
+    """
+    name, colon, number = text.rpartition(":")
+    path, strength = Path(text).expanduser(), 1.0
+    if colon and not path.exists():
+        try:
+            strength = float(number)
+        except ValueError:
+            strength = math.nan
+        path = Path(name).expanduser()
+        if not math.isfinite(strength) and path.exists():
+            raise UsageError(f"--lora {text}: {number!r} is no strength.", f"Give a number, such as {name}:0.8.")
+    if path.is_dir():
+        found = [path / file for file in (LORA_FILE, PEFT_FILE) if (path / file).is_file()]
+        path = found[0] if found else only_file(path)
+    if not path.is_file():
+        raise WeightsError(
+            f"There is no LoRA file {text}.", "Check the path; a strength goes behind a colon: FILE:0.8."
+        )
+    if path.suffix != ".safetensors":
+        raise WeightsError(
+            f"{path} is no .safetensors file; a pickle can run code and is never loaded.",
+            "Get the .safetensors form of the same LoRA.",
+        )
+    return LoraFile(path, strength)
+
+
+def only_file(folder: Path) -> Path:
+    """The one safetensors file of a folder."""
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1:
+        raise WeightsError(f"{folder} holds {len(files) or 'no'} .safetensors files.", "Give the file itself.")
+    return files[0]
+
+
+def layers_of(base: BaseModel) -> dict[str, nn.Linear | nn.Conv2d]:
+    """The layers that a LoRA can be for, by path; of adapted ones what they adapt."""
+    found: dict[str, nn.Linear | nn.Conv2d] = {}
+    for part in PARTS:
+        for name, module in getattr(base, part).named_modules():
+            path = f"{part}.{name.removeprefix('text_model.')}"
+            layer = getattr(module, "base_layer", module)
+            if isinstance(layer, nn.Linear | nn.Conv2d) and "lora_" not in path and not path.endswith(".base_layer"):
+                found[path] = layer
+    return found
+
+
+def load_lora(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, LoraLayer]:
+    """Read a LoRA file for layers with weights of these shapes.
+
+    Raises:
+        WeightsError: If it is damaged, no LoRA, or does not fit.
+    """
+    tensors, metadata = read_file(path)
+    if path.name == PEFT_FILE:
+        metadata |= peft_metadata(path.with_name(PEFT_CONFIG))
+    try:
+        return read_lora(tensors, metadata, shapes)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error.cause}", error.remedy) from error
+
+
+def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, and what its header tells.
+
+    Raises:
+        WeightsError: If it is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as opened:
+            return {key: opened.get_tensor(key) for key in opened.keys()}, dict(opened.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        raise WeightsError(f"{path} is damaged or no safetensors file: {error}.", "Get it again.") from error
+
+
+def peft_metadata(config: Path) -> dict[str, str]:
+    """What PEFT's own file beside the weights tells, in the form of a header."""
+    if not config.is_file():
+        return {}
+    try:
+        told = dict(json.loads(config.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, OSError) as error:
+        raise WeightsError(f"{config} is damaged: {error}.", "Get it again.") from error
+    return {"lora_adapter_metadata": json.dumps({f"{part}.{key}": told[key] for part in PARTS for key in told})}
+
+
+@contextmanager
+def with_loras(base: BaseModel, loras: Sequence[LoraFile]) -> Iterator[None]:
+    """Add LoRAs to the weights in place on a base, each at its strength, and give the weights back bit for bit.
+
+    `W + Σ strength · ΔW`, summed in fp32 and rounded once; where a method is in place it stays, and they come on top.
+
+    Raises:
+        WeightsError: If a file cannot be read or does not fit; nothing has been changed then.
+    """
+    layers = layers_of(base)
+    shapes = {path: tuple(layer.weight.shape) for path, layer in layers.items()}
+    read = [(load_lora(lora.path, shapes), lora.strength) for lora in loras]
+    room, before = waiting_room(base.device), dict[str, Tensor]()
+    try:
+        for path in dict.fromkeys(path for found, _ in read for path in found):
+            weight = layers[path].weight.data
+            before[path] = weight.to(room, copy=True)
+            weight.copy_(merged(weight, [(found[path], strength) for found, strength in read if path in found]))
+        yield
+    finally:
+        for path, weight in before.items():
+            layers[path].weight.data.copy_(weight)
+
+
+def merged(weight: Tensor, updates: Sequence[tuple[LoraLayer, float]]) -> Tensor:
+    """A weight with updates added at their strengths, in fp32 on the weight's device."""
+    original = weight.float()
+    total = original.clone()
+    for layer, strength in updates:
+        total += strength * delta(on_device(layer, weight.device), original)
+    return total
+
+
+def on_device(layer: LoraLayer, device: torch.device) -> LoraLayer:
+    """A layer's update with its tensors on a device."""
+    moved: dict[str, Any] = {
+        name: tensor if tensor is None else tensor.to(device)
+        for name, tensor in (("down", layer.down), ("up", layer.up), ("mid", layer.mid), ("magnitude", layer.magnitude))
+    }
+    return LoraLayer(alpha=layer.alpha, **moved)
