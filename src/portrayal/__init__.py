@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from portrayal.settings import load_config
     from portrayal.stages.check import check_photos
     from portrayal.stages.export import export_photos
+    from portrayal.stages.export_models import export_models
     from portrayal.stages.generate import generate
     from portrayal.stages.paint import paint
     from portrayal.stages.prepare import prepare
@@ -40,6 +41,7 @@ _HOME = {
     "Event": "run",
     "Run": "run",
     "evaluate": "workflow",
+    "export_models": "stages.export_models",
     "export_photos": "stages.export",
     "generate": "stages.generate",
     "portray": "workflow",
@@ -56,6 +58,7 @@ __all__ = [
     "Run",
     "check_photos",
     "evaluate",
+    "export_models",
     "export_photos",
     "generate",
     "load_config",

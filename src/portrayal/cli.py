@@ -269,6 +269,62 @@ def report(folder: RunFolder, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
+def export(
+    folder: RunFolder,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="FORM,…",
+            help="kohya (AUTOMATIC1111, Forge, ComfyUI), diffusers, single-file (a whole checkpoint), "
+            "pipeline (a whole diffusers folder).",
+        ),
+    ] = "diffusers,kohya,single-file",
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="NAME", help="unet, lora-64, …; may be repeated.", show_default="final"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the files.", show_default="RUN/exports")] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="fp16, bf16 or fp32.", show_default="the run's")
+    ] = None,
+    strength: Annotated[
+        float, typer.Option("--strength", help="How strongly a LoRA counts in a checkpoint or pipeline.")
+    ] = 1.0,
+    rank: Annotated[
+        int | None,
+        typer.Option("--rank", min=1, help="Cut a LoRA to this rank; says what is lost.", show_default="its"),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write trained models in the forms that other tools read.
+
+    Examples:
+
+    portrayal export runs/ann
+
+    portrayal export runs/ann --to kohya --model lora-64 --rank 16
+
+    portrayal export runs/ann --to single-file --strength 0.8 --precision fp32
+    """
+    with outcome("export", as_json) as result:
+        opened = portrayal.Run.open(folder)
+        forms = [form.strip() for form in to.split(",") if form.strip()]
+        with progress_lines() as progress:
+            written = portrayal.export_models(
+                opened,
+                forms,
+                model or (),
+                out=out,
+                precision=precision,
+                strength=strength,
+                rank=rank,
+                progress=progress,
+            )
+        say(result, as_json, files=[str(path) for path in written])
+
+
+@app.command()
 def export_photos(
     folder: RunFolder,
     out: Annotated[Path, typer.Argument(help="Folder that gets the training folder.", show_default=False)],

@@ -40,6 +40,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Precision = Annotated[
     Literal["auto", "no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value == "fp32" else value)
 ]
+SavePrecision = Literal["fp16", "bf16", "fp32"]
+Export = Literal["kohya", "diffusers", "single-file", "pipeline"]
 ControlName = Literal["canny", "openpose"]
 LearningRateSchedule = Literal[
     "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
@@ -357,7 +359,7 @@ class TrainingConfig(Section):
     checkpointing_steps: NonNegativeInt = 250
     """Steps between checkpoints for resuming; 0 keeps none."""
 
-    save_precision: Literal["fp16", "bf16", "fp32"] = "fp16"
+    save_precision: SavePrecision = "fp16"
     """Number format of the saved weights."""
 
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()

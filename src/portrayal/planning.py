@@ -174,7 +174,7 @@ def check_control(config: Config, source: BaseSource) -> None:
 
 def native_resolution(source: BaseSource) -> int:
     """Side in pixels of the pictures the base was trained on, read from its configs."""
-    folder = source.config_folder or source.path
+    folder = source.folder
     unet, vae = part_config(folder, "unet"), part_config(folder, "vae")
     return int(unet["sample_size"]) * int(2 ** (len(vae["block_out_channels"]) - 1))
 
@@ -185,7 +185,7 @@ def empty_parts(source: BaseSource) -> dict[str, nn.Module]:
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    folder = source.config_folder or source.path
+    folder = source.folder
     with init_empty_weights():
         return {
             "unet": UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder, subfolder="unet")),
@@ -200,7 +200,7 @@ def check_against_base(config: Config, source: BaseSource, unet: nn.Module) -> N
     from portrayal.models.base import check_prompts
     from portrayal.models.methods import check_targets
 
-    folder = source.config_folder or source.path
+    folder = source.folder
     tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True)
     subject = config.subject
     prompts = [prompt.replace("{subject}", subject.subject) for prompt in config.generation.scenes.values()]

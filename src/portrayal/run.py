@@ -56,6 +56,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         flush(temporary)
+        temporary.chmod(0o644)  # safetensors writes for its user alone
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise write_fault(path, error) from error

@@ -15,6 +15,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from portrayal.formats.ldm import Family
+
+SD1 = Family()
 Weight = Tensor | npt.NDArray[Any]
 
 LEGACY_HASH_START = 0x100000
@@ -71,6 +74,7 @@ def kohya_metadata(
     seed: int,
     base_name: str,
     licence: str,
+    family: Family = SD1,
     date: str | None = None,
 ) -> dict[str, str]:
     """Write the header that other tools read: sd-scripts' `ss_*`, Stability's modelspec 1.0.1, and hashes.
@@ -89,11 +93,12 @@ def kohya_metadata(
         seed: Seed of the training.
         base_name: Name of the base model; of a path only the last part is written.
         licence: Licence of the base, which binds the LoRA too.
+        family: Which Stable Diffusion the base is.
         date: When it was trained, ISO 8601; left out if nothing, so that equal weights give equal bytes.
     """
     metadata = {
-        "ss_v2": "False",
-        "ss_base_model_version": "sd_v1",
+        "ss_v2": str(family.second),
+        "ss_base_model_version": family.version,
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(rank),
         "ss_network_alpha": str(float(alpha)),
@@ -107,11 +112,11 @@ def kohya_metadata(
         # sd-scripts puts the name of each image folder here; it is private, and readers only want the words.
         "ss_tag_frequency": json.dumps({output_name: {trigger_phrase: num_train_images}}, ensure_ascii=False),
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": "stable-diffusion-v1/lora",
+        "modelspec.architecture": f"{family.architecture}/lora",
         "modelspec.implementation": "diffusers",
         "modelspec.title": output_name,
         "modelspec.resolution": f"{resolution}x{resolution}",
-        "modelspec.prediction_type": "epsilon",
+        "modelspec.prediction_type": family.prediction,
         "modelspec.trigger_phrase": trigger_phrase,
         "modelspec.license": licence,
     }

@@ -54,11 +54,49 @@ OPEN_CLIP_ENDS = {
     "final_layer_norm.bias": "ln_final.bias",
 }
 
+OPEN_CLIP_FEATURES = 1024
+"""Text features of Stable Diffusion 2, whose encoder is OpenCLIP's; the encoder of 1.x has 768."""
+
 _BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)(?:\.(.+))?")
 _MIDDLE = re.compile(r"mid_block\.((?:resnets|attentions)\.\d+)(?:\.(.+))?")
 _VAE_BLOCK = re.compile(r"(encoder\.down|decoder\.up)_blocks\.(\d+)\.(resnets|downsamplers|upsamplers)\.(\d+)\.(.+)")
 _VAE_MIDDLE = re.compile(r"((?:en|de)coder)\.mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
 _TEXT_LAYER = re.compile(r"encoder\.layers\.(\d+)\.(.+)\.(weight|bias)")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Which Stable Diffusion weights belong to.
+
+    Attributes:
+        text_features: 768 for 1.x, 1024 for 2.x.
+        prediction_type: `epsilon`, or `v_prediction`.
+    """
+
+    text_features: int = 768
+    prediction_type: str = "epsilon"
+
+    @property
+    def second(self) -> bool:
+        """Whether it is Stable Diffusion 2."""
+        return self.text_features == OPEN_CLIP_FEATURES
+
+    @property
+    def architecture(self) -> str:
+        """Its name in Stability's modelspec 1.0.1."""
+        if not self.second:
+            return "stable-diffusion-v1"
+        return "stable-diffusion-v2-768-v" if self.prediction_type == "v_prediction" else "stable-diffusion-v2-512"
+
+    @property
+    def prediction(self) -> str:
+        """What modelspec calls the prediction type."""
+        return "v" if self.prediction_type == "v_prediction" else self.prediction_type
+
+    @property
+    def version(self) -> str:
+        """What sd-scripts calls it: `sd_v1`, `sd_v2`, `sd_v2_v`."""
+        return f"sd_v{2 if self.second else 1}" + ("_v" if self.prediction_type == "v_prediction" else "")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -122,6 +123,48 @@ def delta(layer: LoraLayer, weight: Tensor | None = None) -> Tensor:
     norm: Tensor = torch.linalg.vector_norm(moved, dim=along, keepdim=True)
     moved = moved * (magnitude / norm.clamp_min(torch.finfo(torch.float32).tiny))
     return moved - base
+
+
+def to_diffusers(layers: Mapping[str, LoraLayer]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and header of a LoRA file of diffusers, alpha told in the header.
+
+    Args:
+        layers: Updates by path, such as `unet.mid_block.attentions.0.proj_in`; neither DoRA nor in Tucker form.
+    """
+    tensors, told = dict[str, Tensor](), dict[str, Any]()
+    for part in ("unet", "text_encoder"):
+        own = {path.partition(".")[2]: one for path, one in layers.items() if path.startswith(f"{part}.")}
+        if not own:
+            continue
+        rank, alpha = Counter((layer.rank, layer.alpha) for layer in own.values()).most_common(1)[0][0]
+        config = {
+            "r": rank,
+            "lora_alpha": alpha,
+            "rank_pattern": {name: layer.rank for name, layer in own.items() if layer.rank != rank},
+            "alpha_pattern": {name: layer.alpha for name, layer in own.items() if layer.alpha != alpha},
+            "target_modules": sorted(own),
+        }
+        told |= {f"{part}.{key}": value for key, value in config.items()}
+        for name, layer in own.items():
+            # Older diffusers and ComfyUI know the text encoder's layers by transformers' names from before its 5.6.
+            text = part == "text_encoder" and not name.startswith("text_model.")
+            key = f"{part}.{'text_model.' if text else ''}{name}.{'lora' if part == 'unet' else 'lora_linear_layer'}"
+            tensors |= {f"{key}.down.weight": layer.down.contiguous(), f"{key}.up.weight": layer.up.contiguous()}
+    return tensors, {"format": "pt", "lora_adapter_metadata": json.dumps(told, sort_keys=True)}
+
+
+def read_own(tensors: Mapping[str, Tensor], alpha: float) -> dict[str, LoraLayer]:
+    """Read a LoRA as this project saves it for diffusers, which takes no model: its keys are the layers' paths.
+
+    Args:
+        tensors: `PATH.lora.down.weight` and the like.
+        alpha: Alpha of all layers.
+    """
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        path, end = key.split(".lora", 1)
+        parts.setdefault(path, {})[end.split(".")[-2]] = tensor
+    return {path: LoraLayer(part["down"], part["up"], alpha) for path, part in parts.items()}
 
 
 def read_lora(

@@ -11,12 +11,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from portrayal.formats.ldm import open_clip_names, unet_names, vae_names
+from portrayal.formats.ldm import OPEN_CLIP_FEATURES, Family, open_clip_names, unet_names, vae_names
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 TEXT, OPEN_CLIP_TEXT = "cond_stage_model.transformer.text_model.", "cond_stage_model.model."
-OPEN_CLIP_FEATURES = 1024
-"""Text features of Stable Diffusion 2, whose encoder is OpenCLIP's; the encoder of 1.x has 768."""
 TEXT_FEATURES_LAYER = "embeddings.token_embedding.weight"
 
 
@@ -48,26 +46,24 @@ def to_single_file(
 
 
 def single_file_metadata(
-    *, title: str, resolution: int, prediction_type: str, text_features: int, licence: str, trigger_phrase: str
+    *, title: str, resolution: int, family: Family, licence: str, trigger_phrase: str
 ) -> dict[str, str]:
     """Stability's modelspec 1.0.1 for a checkpoint; all values are strings, and none is a path.
 
     Args:
         title: What to call it.
         resolution: Side of its pictures in pixels.
-        prediction_type: `epsilon` or `v_prediction`.
-        text_features: 768 for Stable Diffusion 1.x, 1024 for 2.x.
+        family: Which Stable Diffusion it is.
         licence: Licence of the weights.
         trigger_phrase: The words that call the subject up.
     """
-    family = "stable-diffusion-v2-768-v" if prediction_type == "v_prediction" else "stable-diffusion-v2-512"
     return {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": family if text_features == OPEN_CLIP_FEATURES else "stable-diffusion-v1",
+        "modelspec.architecture": family.architecture,
         "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
         "modelspec.title": title,
         "modelspec.resolution": f"{resolution}x{resolution}",
-        "modelspec.prediction_type": {"v_prediction": "v"}.get(prediction_type, prediction_type),
+        "modelspec.prediction_type": family.prediction,
         "modelspec.trigger_phrase": trigger_phrase,
         "modelspec.license": licence,
     }

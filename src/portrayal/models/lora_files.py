@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,7 +95,7 @@ def layers_of(base: BaseModel) -> dict[str, nn.Linear | nn.Conv2d]:
     found: dict[str, nn.Linear | nn.Conv2d] = {}
     for part in PARTS:
         for name, module in getattr(base, part).named_modules():
-            path = f"{part}.{name.removeprefix('text_model.')}"
+            path = plain(f"{part}.{name}")
             layer = getattr(module, "base_layer", module)
             if isinstance(layer, nn.Linear | nn.Conv2d) and "lora_" not in path and not path.endswith(".base_layer"):
                 found[path] = layer
@@ -145,26 +145,41 @@ def peft_metadata(config: Path) -> dict[str, str]:
 
 @contextmanager
 def with_loras(base: BaseModel, loras: Sequence[LoraFile]) -> Iterator[None]:
-    """Add LoRAs to the weights in place on a base, each at its strength, and give the weights back bit for bit.
-
-    `W + Σ strength · ΔW`, summed in fp32 and rounded once; where a method is in place it stays, and they come on top.
+    """Add LoRA files to the weights in place on a base, each at its strength; see :func:`merged_loras`.
 
     Raises:
         WeightsError: If a file cannot be read or does not fit; nothing has been changed then.
     """
-    layers = layers_of(base)
-    shapes = {path: tuple(layer.weight.shape) for path, layer in layers.items()}
-    read = [(load_lora(lora.path, shapes), lora.strength) for lora in loras]
-    room, before = waiting_room(base.device), dict[str, Tensor]()
+    shapes = {path: tuple(layer.weight.shape) for path, layer in layers_of(base).items()}
+    with merged_loras(base, [(load_lora(lora.path, shapes), lora.strength) for lora in loras]):
+        yield
+
+
+@contextmanager
+def merged_loras(base: BaseModel, loras: Sequence[tuple[Mapping[str, LoraLayer], float]]) -> Iterator[None]:
+    """Add updates to the weights in place on a base, each at its strength, and give the weights back bit for bit.
+
+    `W + Σ strength · ΔW`, summed in fp32 and rounded once; where a method is in place it stays, and they come on top.
+    """
+    layers, room, before = layers_of(base), waiting_room(base.device), dict[str, Tensor]()
+    updates: dict[str, list[tuple[LoraLayer, float]]] = {}
+    for found, strength in loras:
+        for path, update in found.items():
+            updates.setdefault(plain(path), []).append((update, strength))
     try:
-        for path in dict.fromkeys(path for found, _ in read for path in found):
+        for path, several in updates.items():
             weight = layers[path].weight.data
             before[path] = weight.to(room, copy=True)
-            weight.copy_(merged(weight, [(found[path], strength) for found, strength in read if path in found]))
+            weight.copy_(merged(weight, several))
         yield
     finally:
         for path, weight in before.items():
             layers[path].weight.data.copy_(weight)
+
+
+def plain(path: str) -> str:
+    """A layer's path without the `text_model.` that transformers had before its version 5.6."""
+    return path.replace("text_encoder.text_model.", "text_encoder.", 1)
 
 
 def merged(weight: Tensor, updates: Sequence[tuple[LoraLayer, float]]) -> Tensor:

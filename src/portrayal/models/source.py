@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from portrayal.config import BaseConfig
 from portrayal.errors import WeightsError, nearest
+from portrayal.formats.ldm import Family
 from portrayal.pocket import WEIGHTS
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -59,6 +60,19 @@ class BaseSource:
     def licence(self) -> str:
         """Licence of the base's weights, which tuned weights inherit."""
         return "apache-2.0" if self.kind == "pocket" else "creativeml-openrail-m"
+
+    @property
+    def folder(self) -> Path:
+        """Where its configs and its tokenizer lie."""
+        return self.config_folder or self.path
+
+    @property
+    def family(self) -> Family:
+        """Which Stable Diffusion it is."""
+        scheduler = self.folder / "scheduler" / "scheduler_config.json"
+        told = json.loads(scheduler.read_text(encoding="utf-8")) if scheduler.is_file() else {}
+        features = part_config(self.folder, "text_encoder").get("hidden_size", 768)
+        return Family(int(features), str(told.get("prediction_type", "epsilon")))
 
     def weight_hash(self) -> str:
         """SHA-256 over the weight files, in the order of their names."""

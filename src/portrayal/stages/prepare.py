@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,7 +142,8 @@ def provenance(plan: Plan, photo_ids: Sequence[str], consent: bool | None) -> di
         "licence": plan.source.licence,
         "sha256": plan.source.weight_hash(),
     }
-    return {"base": base, "device": plan.device, "consent": stated, "photos": sorted(photo_ids)}
+    family = asdict(plan.source.family)
+    return {"base": base, "family": family, "device": plan.device, "consent": stated, "photos": sorted(photo_ids)}
 
 
 def check_captions(plan: Plan, captions: Sequence[str]) -> None:
@@ -151,5 +152,5 @@ def check_captions(plan: Plan, captions: Sequence[str]) -> None:
 
     from portrayal.models.base import check_prompts
 
-    folder = plan.source.config_folder or plan.source.path
+    folder = plan.source.folder
     check_prompts(CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True), captions)

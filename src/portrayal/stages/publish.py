@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from portrayal.config import LoraMethod
 from portrayal.run import Run, write_bytes, write_text
+
+if TYPE_CHECKING:
+    from portrayal.formats.lora import LoraLayer
 
 
 def publish_model(run: Run, name: str, model: str, num_photos: int) -> None:
@@ -17,6 +22,11 @@ def publish_model(run: Run, name: str, model: str, num_photos: int) -> None:
 
 def write_card(run: Run, name: str, model: str) -> None:
     """Write the model card: what it is, how to load it, the terms of the base it came from."""
+    write_text(run.model_folder(name) / "README.md", card_of(run, model))
+
+
+def card_of(run: Run, model: str) -> str:
+    """The model card of a trained model."""
     from portrayal.formats.model_card import ModelCardInfo, model_card
 
     method, provenance = run.config.methods[model], run.provenance
@@ -33,32 +43,54 @@ def write_card(run: Run, name: str, model: str) -> None:
         weights_file="pytorch_lora_weights.safetensors" if lora else "unet",
         text_encoder_folder="text_encoder" if method.train_text_encoder and not lora else None,
     )
-    write_text(run.model_folder(name) / "README.md", model_card(info))
+    return model_card(info)
 
 
 def write_kohya(run: Run, name: str, model: str, num_photos: int) -> None:
     """Write a LoRA under the names that AUTOMATIC1111, Forge, ComfyUI and sd-scripts read."""
+    content = kohya_bytes(run, name, saved_layers(run, name, model), num_photos)
+    write_bytes(run.model_folder(name) / f"{name}.kohya.safetensors", content)
+
+
+def study_model(run: Run, name: str) -> str:
+    """The study's model that a trained one is, or for `final` that it was trained like."""
+    if name in run.config.methods:
+        return name
+    told = json.loads((run.model_folder(name) / "method.json").read_text(encoding="utf-8"))
+    return "unet" if told["kind"] == "unet" else f"lora-{told['rank']}"
+
+
+def saved_layers(run: Run, name: str, model: str) -> dict[str, LoraLayer]:
+    """The updates of a trained LoRA, as they were saved."""
     from safetensors.torch import load_file
 
-    from portrayal.formats.kohya import kohya_metadata, save_kohya_bytes, to_kohya
+    from portrayal.formats.lora import read_own
 
-    method, provenance = run.config.methods[model], run.provenance
+    method = run.config.methods[model]
     assert isinstance(method, LoraMethod)
-    described = json.loads((run.model_folder(name) / "method.json").read_text(encoding="utf-8"))
-    pairs: dict[str, dict[str, object]] = {}
-    for key, tensor in load_file(run.model_folder(name) / "pytorch_lora_weights.safetensors").items():
-        layer, end = key.split(".lora", 1)
-        pairs.setdefault(layer, {})[end.split(".")[-2]] = tensor
     alpha = float(method.rank if method.alpha is None else method.alpha)
+    return read_own(load_file(run.model_folder(name) / "pytorch_lora_weights.safetensors"), alpha)
+
+
+def kohya_bytes(
+    run: Run, name: str, layers: Mapping[str, LoraLayer], num_photos: int, title: str | None = None
+) -> bytes:
+    """A trained model's updates as a kohya file."""
+    from portrayal.formats.kohya import kohya_metadata, save_kohya_bytes, to_kohya
+    from portrayal.formats.ldm import Family
+
+    provenance = run.provenance
+    described = json.loads((run.model_folder(name) / "method.json").read_text(encoding="utf-8"))
     tensors = to_kohya(
-        {layer: (pair["down"], pair["up"]) for layer, pair in pairs.items()},  # type: ignore[misc]
-        dict.fromkeys(pairs, alpha),
+        {path: (layer.down, layer.up) for path, layer in layers.items()},
+        {path: layer.alpha for path, layer in layers.items()},
     )
+    largest = max(layers.values(), key=lambda layer: layer.rank)
     metadata = kohya_metadata(
         tensors,
-        output_name=name,
-        rank=method.rank,
-        alpha=alpha,
+        output_name=title or name,
+        rank=largest.rank,
+        alpha=largest.alpha,
         resolution=run.config.base.resolution or 512,
         trigger_phrase=run.config.subject.filled_instance_prompt,
         num_train_images=num_photos,
@@ -66,5 +98,6 @@ def write_kohya(run: Run, name: str, model: str, num_photos: int) -> None:
         seed=run.config.seed,
         base_name=provenance["base"]["name"],
         licence=provenance["base"]["licence"],
+        family=Family(**provenance.get("family", {})),
     )
-    write_bytes(run.model_folder(name) / f"{name}.kohya.safetensors", save_kohya_bytes(tensors, metadata))
+    return save_kohya_bytes(tensors, metadata)
