@@ -40,7 +40,7 @@ from portrayal.config import Config, GenerationConfig
 from portrayal.generation.annotators import canny
 from portrayal.generation.captured import captured
 from portrayal.generation.generator import Control, Generator
-from portrayal.generation.pictures import Picture, paint_missing
+from portrayal.generation.pictures import Picture, Weights, paint_missing
 from portrayal.models.base import BaseModel
 from portrayal.models.control import load_controlnet
 from portrayal.models.methods import attach, tuned
@@ -118,11 +118,11 @@ def timed_batches(pictures: Iterable[Image.Image], batch: int) -> list[float]:
 
 def ours(base: BaseModel, settings: GenerationConfig, control: Control | None, side: int) -> tuple[Paint, ToFiles]:
     """The Generator."""
-    generator = Generator(base, settings, control, side)
+    generator = Generator(base, settings, () if control is None else (control,), side)
 
     def to_files(seeds: Sequence[int], folder: Path) -> None:
         pictures = [Picture(folder / f"{seed}.png", PROMPT, seed) for seed in seeds]
-        paint_missing(generator, pictures, "base", lambda *_: None)
+        paint_missing(generator, pictures, Weights("base"), lambda *_: None)
 
     return lambda seeds: generator.paint([PROMPT] * len(seeds), seeds), to_files
 

@@ -91,8 +91,8 @@ def known_to_automatic1111(folder: Path, checkpoint: Iterable[str], names: Itera
 @contextmanager
 def sd_scripts(folder: Path) -> Iterator[SimpleNamespace]:
     """kohya's own modules; what they import for training alone is left empty."""
-    before, path = dict(sys.modules), list(sys.path)
-    for name in ("torchvision", "torchvision.transforms", "einops"):
+    path, empty = list(sys.path), ("torchvision", "torchvision.transforms", "einops")
+    for name in empty:
         sys.modules[name] = types.ModuleType(name)
     sys.modules["torchvision"].transforms = sys.modules["torchvision.transforms"]  # type: ignore[attr-defined]
     sys.modules["einops"].rearrange = None  # type: ignore[attr-defined]
@@ -104,7 +104,7 @@ def sd_scripts(folder: Path) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(lora=lora, model_util=model_util)
     finally:
         sys.path[:] = path
-        for name in set(sys.modules) - set(before):
+        for name in [name for name in sys.modules if name in empty or name.split(".")[0] in ("library", "networks")]:
             del sys.modules[name]
 
 
@@ -113,7 +113,10 @@ def sd_scripts_deltas(lora: Any, file: Path, unet: nn.Module, text_encoder: nn.M
     holder = nn.Module()  # as transformers had it before its version 5.6, which sd-scripts is written for
     holder.text_model = text_encoder
     network, weights = lora.create_network_from_weights(1.0, str(file), None, holder, unet, for_inference=True)
-    network.load_state_dict(weights)
     modules = [*network.unet_loras, *network.text_encoder_loras]
+    for module in modules:
+        start = f"{module.lora_name}."
+        own = {key.removeprefix(start): tensor for key, tensor in weights.items() if key.startswith(start)}
+        module.load_state_dict(own, strict=False)  # the layer it is for is part of it here
     with torch.no_grad():
         return {module.lora_name: module.get_weight() for module in modules}

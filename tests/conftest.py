@@ -76,13 +76,13 @@ def pocket():
 def encoded(pocket):
     """Four photos and two pictures that stand for class images, as the training loop reads them."""
     from portrayal.data.encode import encode
-    from portrayal.generation.annotators import fit_square
+    from portrayal.generation.annotators import fit
     from portrayal.training.trainer import TrainingData
 
     squares = []
     for path in sorted(PHOTOS.glob("*.jpg"))[:6]:
         with Image.open(path) as image:
-            squares.append(fit_square(image, pocket.resolution))
+            squares.append(fit(image, (pocket.resolution, pocket.resolution)))
     rows = [(f"photo{n}", image, "a photo of sks woman") for n, image in enumerate(squares[:4])]
     others = [(f"class{n}", image, "a photo of a woman") for n, image in enumerate(squares[4:])]
     return TrainingData((encode(pocket, rows),), (encode(pocket, others),))

@@ -27,8 +27,9 @@ OPTIONS = {
     "plan": ["--base", "--class", "--recipe", "--set", "--json"],
     "prepare": ["--base", "--class", "--out", "--recipe", "--set", "--consent", "--check", "--json"],
     "train": ["--model", "--json"],
-    "generate": ["--model", "--prompt", "--count", "--seed", "--control", "--control-kind", "--set", "--json"],
+    "generate": ["--model", "--prompt", "--seed", "--lora", "--control", "--like", "--set", "--json"],
     "evaluate": ["--json"],
+    "export": ["--to", "--model", "--out", "--precision", "--strength", "--rank", "--json"],
     "export-photos": ["--repeats", "--json"],
     "report": ["--json"],
 }
@@ -242,8 +243,11 @@ def test_photos_that_cannot_be_used(photos: Path, out: Path, tmp_path: Path) -> 
         (2, ["--set", "method.lora.ranks=8"], "did you mean rank?"),
         (2, ["--set", "method.lora.target_modules=['to_kk']"], "did you mean to_k"),
         (2, ["--set", "nonsense"], "section.key=value"),
-        (2, ["--set", f"generation.scenes.long='{{subject}} {'woman ' * 76}elephant'"], "elephant"),
-        (2, ["--set", f"generation.negative_prompt={'woman ' * 76}elephant"], "elephant"),
+        (2, ["--set", "generation.scenes.loud='{subject} (woman:20)'"], "weight of 20"),
+        (2, ["--set", "generation.negative_prompt='<lora:ann:1>'"], "names a LoRA"),
+        (2, ["--set", "generation.sampler=PLMS"], "DPM++ 2M"),
+        (2, ["--set", "generation.width=500"], "multiple of 8"),
+        (2, ["--set", f"subject.class_noun={'woman ' * 76}elephant"], "elephant"),
         (2, ["--recipe", "pocket-dmo"], "did you mean pocket-demo?"),
         (4, ["--set", "prepare.min_photos=7"], "7"),
         (2, ["--set", "prepare.num_heldout=6", "--set", "study.folds=1"], "Hold out 4 at most"),
@@ -292,7 +296,8 @@ def test_no_run_where_one_is_wanted(tmp_path: Path, command: str) -> None:
 
 
 def test_a_prompt_or_model_a_run_cannot_paint(tiny_run: Run) -> None:
-    assert "elephant" in refused(2, "generate", tiny_run.folder, "--prompt", "woman " * 76 + "elephant")
+    assert "weight of 20" in refused(2, "generate", tiny_run.folder, "--prompt", "a (woman:20)")
+    assert "names a LoRA" in refused(2, "generate", tiny_run.folder, "--prompt", "a woman <lora:ann:0.8>")
     assert "lora-9" in refused(2, "generate", tiny_run.folder, "--model", "lora-9")
     assert portrayal("generate", tiny_run.folder, "--set", "generation.batch_size=1").exit_code == 2
     assert "seed" in refused(2, "generate", tiny_run.folder, "--prompt", "x", "--set", "seed=3")

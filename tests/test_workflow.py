@@ -227,7 +227,7 @@ def test_anything_can_be_painted_and_nothing_is_overwritten(copy: Run, photos: P
     prompts = ["a photo of {subject} in the kitchen"]
     first = portrayal.paint(copy, prompts, ["unet"], count=2, seed=5)
     content = [path.read_bytes() for path in first]
-    second = portrayal.paint(copy, prompts, ["unet"], count=1, seed=5, control=next(photos.glob("*.jpg")))
+    second = portrayal.paint(copy, prompts, ["unet"], count=1, seed=5, controls=[next(photos.glob("*.jpg"))])
     assert [path.name for path in first + second] == ["0000.png", "0001.png", "0002.png"]
     assert [path.read_bytes() for path in first] == content
     (default,) = portrayal.paint(copy, prompts, count=1)
@@ -244,19 +244,19 @@ def test_a_ready_made_skeleton_is_kept_to_without_a_pose_reader(copy: Run, tmp_p
     Image.fromarray(draw_skeleton(np.full((17, 3), 0.5), 128)).save(skeleton)
     settings = ["control.ready_made=true", f'control.controlnet={{openpose="{controlnet}"}}']
     (path,) = portrayal.paint(
-        copy, ["{subject}"], ["base"], count=1, control=skeleton, control_kind="openpose", overrides=settings
+        copy, ["{subject}"], ["base"], count=1, controls=[skeleton], control_kinds=["openpose"], overrides=settings
     )
     made = read_settings(path)
     assert made is not None
-    assert made["control"] == "openpose"
+    assert [control["kind"] for control in made["controls"]] == ["openpose"]
 
 
 def test_an_unknown_kind_of_control_is_refused(tiny_run: Run, photos: Path) -> None:
     picture = next(photos.glob("*.jpg"))
     with pytest.raises(UsageError, match="canny"):
-        portrayal.paint(tiny_run, ["{subject}"], ["base"], control=picture, control_kind="depth")
+        portrayal.paint(tiny_run, ["{subject}"], ["base"], controls=[picture], control_kinds=["normal"])
     with pytest.raises(UsageError, match="none is given"):
-        portrayal.paint(tiny_run, ["{subject}"], ["base"], control_kind="canny")
+        portrayal.paint(tiny_run, ["{subject}"], ["base"], control_kinds=["canny"])
 
 
 @pytest.mark.usefixtures("needs_pose")

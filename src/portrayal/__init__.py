@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from portrayal.stages.export import export_photos
     from portrayal.stages.export_models import export_models
     from portrayal.stages.generate import generate
-    from portrayal.stages.paint import paint
+    from portrayal.stages.like import paint_like
+    from portrayal.stages.paint import paint, paint_base
     from portrayal.stages.prepare import prepare
     from portrayal.stages.report import write_report
     from portrayal.stages.train import train
@@ -36,6 +37,8 @@ _HOME = {
     "load_config": "settings",
     "PortrayalError": "errors",
     "paint": "stages.paint",
+    "paint_base": "stages.paint",
+    "paint_like": "stages.like",
     "Plan": "planning",
     "make_plan": "planning",
     "Event": "run",
@@ -64,6 +67,8 @@ __all__ = [
     "load_config",
     "make_plan",
     "paint",
+    "paint_base",
+    "paint_like",
     "portray",
     "prepare",
     "train",

@@ -43,6 +43,18 @@ Precision = Annotated[
 SavePrecision = Literal["fp16", "bf16", "fp32"]
 Export = Literal["kohya", "diffusers", "single-file", "pipeline"]
 ControlName = Literal["canny", "openpose"]
+SamplerName = Literal[
+    "DPM++ 2M",
+    "DPM++ 2M Karras",
+    "DPM++ 2M SDE",
+    "DPM++ 2M SDE Karras",
+    "Euler",
+    "Euler a",
+    "Heun",
+    "DDIM",
+    "UniPC",
+    "LMS",
+]
 LearningRateSchedule = Literal[
     "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
 ]
@@ -369,6 +381,20 @@ class TrainingConfig(Section):
     """The optimizer."""
 
 
+def sampler_named(value: object) -> object:
+    """The sampler that is meant, however its name is written: `dpm++_2m_karras`, `euler-a`."""
+
+    def plain(name: str) -> str:
+        return "".join(character for character in name.lower() if character.isalnum() or character == "+")
+
+    known_as = {plain(name): name for name in get_args(SamplerName)} | {"eulerancestral": "Euler a"}
+    return known_as.get(plain(value), value) if isinstance(value, str) else value
+
+
+Sampler = Annotated[SamplerName, BeforeValidator(sampler_named)]
+Side = Annotated[PositiveInt, Field(multiple_of=8)]
+
+
 class GenerationConfig(Section):
     """How pictures are painted."""
 
@@ -379,7 +405,25 @@ class GenerationConfig(Section):
     """Pictures of each scene by each model, at the same seeds."""
 
     num_inference_steps: PositiveInt = 25
-    """Denoising steps (DPM-Solver++ 2M, Lu et al. 2022, arXiv:2211.01095)."""
+    """Denoising steps."""
+
+    sampler: Sampler = "DPM++ 2M"
+    """What takes the steps, by the name that AUTOMATIC1111 gives it (`DPM++ 2M`: Lu et al. 2022, arXiv:2211.01095)."""
+
+    width: Side | None = None
+    """Width of the pictures in pixels, a multiple of 8; nothing means the training resolution."""
+
+    height: Side | None = None
+    """Height of the pictures in pixels, a multiple of 8; nothing means the training resolution."""
+
+    hires_scale: float = Field(1.0, ge=1, le=4)
+    """How many times as wide and high pictures are painted over in a second pass; 1 is without."""
+
+    hires_strength: float = Field(0.5, gt=0, le=1)
+    """How much of the first pass the second one paints over: this share of the steps is done again."""
+
+    lora_strength: float = Field(1.0, ge=-4, le=4)
+    """How strongly a trained LoRA counts: 1 as it was trained, 0 not at all."""
 
     guidance_scale: NonNegativeFloat = 7.5
     """Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598); 1 or less is none."""
@@ -431,6 +475,12 @@ class ControlConfig(Section):
 
     controlnet_conditioning_scale: NonNegativeFloat = 1.0
     """Strength of the control image in `portrayal generate --control`."""
+
+    control_guidance_start: Fraction = 0.0
+    """Share of the steps after which `portrayal generate --control` begins to keep to the control image."""
+
+    control_guidance_end: Fraction = 1.0
+    """Share of the steps after which it lets go of the control image."""
 
     low_threshold: int = Field(100, ge=0, le=255)
     """Canny's lower threshold."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from threading import RLock
 from typing import TypeVar
+
+LOADING = RLock()
+"""Held while a model is built: until its weights are read, libraries make parameters without memory, in all threads."""
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")

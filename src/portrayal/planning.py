@@ -181,12 +181,12 @@ def native_resolution(source: BaseSource) -> int:
 
 def empty_parts(source: BaseSource) -> dict[str, nn.Module]:
     """A base's UNet and text encoder without their weights: layers and sizes, in no memory."""
-    from accelerate import init_empty_weights
+    import torch
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     folder = source.folder
-    with init_empty_weights():
+    with torch.device("meta"):  # of this thread alone; accelerate's way would reach into others that load weights
         return {
             "unet": UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder, subfolder="unet")),
             "text_encoder": CLIPTextModel(CLIPTextConfig.from_pretrained(folder, subfolder="text_encoder")),
@@ -194,18 +194,21 @@ def empty_parts(source: BaseSource) -> dict[str, nn.Module]:
 
 
 def check_against_base(config: Config, source: BaseSource, unet: nn.Module) -> None:
-    """Refuse prompts the base would cut off and adapters it has no place for, before anything is made."""
+    """Refuse captions the base would cut off, weights that cannot be meant in prompts to paint, and adapters it has no
+    place for, before anything is made."""
     from transformers import CLIPTokenizer
 
+    from portrayal.generation.prompts import fragments_of
     from portrayal.models.base import check_prompts
     from portrayal.models.methods import check_targets
 
     folder = source.folder
     tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True)
     subject = config.subject
-    prompts = [prompt.replace("{subject}", subject.subject) for prompt in config.generation.scenes.values()]
-    prompts += [config.control.prompt.replace("{subject}", subject.subject), config.generation.negative_prompt]
-    check_prompts(tokenizer, [*prompts, subject.filled_instance_prompt, subject.filled_class_prompt])
+    painting, control = config.generation, config.control
+    for prompt in (*painting.scenes.values(), painting.negative_prompt, control.prompt):
+        fragments_of(prompt)
+    check_prompts(tokenizer, [subject.filled_instance_prompt, subject.filled_class_prompt])
     if any(isinstance(method, LoraMethod) for method in config.methods.values()):
         check_targets(unet, config.method.lora.target_modules)
 

@@ -220,6 +220,13 @@ class Run:
         except (OSError, ValueError) as error:
             raise UsageError(f"{path} cannot be read: {error}.", "Start anew in another folder.") from error
 
+    @property
+    def base_hash(self) -> str:
+        """SHA-256 of the base's weights; empty where none is recorded."""
+        if not (self.folder / "run.json").is_file():
+            return ""
+        return str(self.provenance.get("base", {}).get("sha256", ""))
+
     def record(self, **values: object) -> None:
         """Add to `run.json`."""
         write_json(self.folder / "run.json", self.provenance | values)

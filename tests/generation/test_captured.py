@@ -32,7 +32,7 @@ def control_of(base: BaseModel) -> Control:
 
 
 def painted(base: BaseModel, control: Control | None) -> np.ndarray:
-    pictures = list(Generator(base, SETTINGS, control).paint(PROMPTS, [1, 2, 3]))
+    pictures = list(Generator(base, SETTINGS, () if control is None else (control,)).paint(PROMPTS, [1, 2, 3]))
     return np.stack([np.asarray(picture, dtype=np.int16) for picture in pictures])
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from portrayal.config import ControlConfig
 from portrayal.evaluation.intervals import Floats
 from portrayal.evaluation.metrics import edge_f1, pck
-from portrayal.generation.annotators import SEEN, canny, fit_square, openpose, redrawn
+from portrayal.generation.annotators import SEEN, canny, fit, openpose, redrawn
 from portrayal.generation.skeleton import read_skeleton
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ class ControlKind:
     """One kind of ControlNet.
 
     Attributes:
-        annotate: Makes the control image of a square picture.
-        adopt: Makes a ready-made control image a square of this side.
+        annotate: Makes the control image of a picture, of the same size.
+        adopt: Brings a ready-made control image to a width and height.
         embedded: Folder of `pocket`'s ControlNet.
         hub_id: The ControlNet for SD 1.5.
         agreement: How well each picture keeps to a control image, 0 to 1, or nothing where that cannot be measured.
@@ -36,7 +36,7 @@ class ControlKind:
     """
 
     annotate: Callable[[Image.Image, ControlConfig, BaseModel], Image.Image]
-    adopt: Callable[[Image.Image, int], Image.Image]
+    adopt: Callable[[Image.Image, tuple[int, int]], Image.Image]
     embedded: str
     hub_id: str
     agreement: Callable[[Sequence[Image.Image], Image.Image, ControlConfig, PoseReader | None], Floats | None]
@@ -79,7 +79,7 @@ def joints_kept(
 CONTROL_KINDS = {
     "canny": ControlKind(
         annotate=outline,
-        adopt=fit_square,
+        adopt=fit,
         embedded="controlnet_canny",
         hub_id="lllyasviel/control_v11p_sd15_canny",
         agreement=edges_kept,

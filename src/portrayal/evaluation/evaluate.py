@@ -30,6 +30,7 @@ from portrayal.evaluation.metrics import (
 )
 from portrayal.evaluation.sweep import ControlEvidence, ControlledPictures
 from portrayal.evaluation.verdict import Levels, Margins, ModelEvidence, decide
+from portrayal.generation.prompts import plain
 from portrayal.models.encoders import Encoders, Scorer
 from portrayal.parallel import in_threads
 
@@ -179,7 +180,7 @@ class Judge:
         scorer = self.encoders.prompt
         if embeddings is None or scorer is None or scorer.texts is None:
             return None
-        return prompt_fidelity(embeddings, scorer.texts(prompts))
+        return prompt_fidelity(embeddings, scorer.texts([plain(prompt) for prompt in prompts]))
 
     def levels(self) -> Levels:
         """What the real person and strangers score."""

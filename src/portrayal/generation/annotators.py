@@ -45,15 +45,19 @@ def openpose(image: Image.Image, reader: PoseReader) -> Image.Image:
     return Image.fromarray(draw_skeleton(keypoints, image.size, SEEN))
 
 
-def redrawn(skeleton: Image.Image, side: int) -> Image.Image:
-    """A ready-made skeleton as a square of this side, its sticks as thick as that side's ControlNet knows them."""
-    largest = fit_square(skeleton, min(skeleton.size))
+def redrawn(skeleton: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A ready-made skeleton of a width and height, its sticks as thick as that size's ControlNet knows them."""
+    if skeleton.size == size:
+        return skeleton.convert("RGB")
+    width, height = size
+    scale = min(skeleton.width / width, skeleton.height / height)
+    largest = fit(skeleton, (max(1, round(width * scale)), max(1, round(height * scale))))
     keypoints = read_skeleton(np.asarray(largest))
     if (keypoints[:, 2] >= SEEN).sum() < MIN_JOINTS:  # drawn in other colours: taken as it is
-        return fit_square(skeleton, side)
-    return Image.fromarray(draw_skeleton(keypoints, side, SEEN))
+        return fit(skeleton, size)
+    return Image.fromarray(draw_skeleton(keypoints, size, SEEN))
 
 
-def fit_square(image: Image.Image, side: int) -> Image.Image:
-    """The middle of a picture, cut and scaled to a square."""
-    return ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
+def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The middle of a picture, cut and scaled to a width and height."""
+    return ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS)

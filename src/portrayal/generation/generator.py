@@ -1,4 +1,4 @@
-"""The Generator: base + weights + optional ControlNet → images."""
+"""The Generator: base + weights + optional ControlNets → images."""
 
 from __future__ import annotations
 
@@ -7,26 +7,40 @@ from collections.abc import Callable, Sequence
 from collections.abc import Generator as Generating
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from portrayal.config import GenerationConfig
 from portrayal.errors import OutOfMemoryError
 from portrayal.generation.captured import captured, features_once
-from portrayal.models.base import BaseModel, check_prompts, pipeline_of
+from portrayal.generation.prompts import PromptEmbeds
+from portrayal.models.base import BaseModel, pipeline_of
 
 
 @dataclass(frozen=True)
 class Control:
-    """A ControlNet, its control image, its strength (`controlnet_conditioning_scale`) and its kind."""
+    """A ControlNet and what it keeps pictures to.
+
+    Attributes:
+        controlnet: The ControlNet.
+        image: Its control image, of the pictures' shape.
+        scale: Strength (`controlnet_conditioning_scale`).
+        kind: Such as `canny`.
+        start: Share of the steps after which it begins (`control_guidance_start`).
+        end: Share of the steps after which it ends (`control_guidance_end`).
+    """
 
     controlnet: Any
     image: Image.Image
     scale: float = 1.0
     kind: str = "canny"
+    start: float = 0.0
+    end: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,15 +49,28 @@ class Generator:
 
     Attributes:
         base: The base, tuned or not.
-        settings: Steps, guidance, batch size, negative prompt.
-        control: What to keep to, or nothing.
-        resolution: Side of the pictures in pixels; nothing means the base's own.
+        settings: Steps, sampler, guidance, size, batch size, negative prompt.
+        controls: What to keep to; several are followed at once.
+        resolution: Side in pixels where the settings leave it open; nothing means the base's own.
     """
 
     base: BaseModel
     settings: GenerationConfig
-    control: Control | None = None
+    controls: tuple[Control, ...] = ()
     resolution: int | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the pictures, of their first pass if there are two."""
+        side = self.resolution or self.base.resolution
+        return self.settings.width or side, self.settings.height or side
+
+    @property
+    def final_size(self) -> tuple[int, int]:
+        """Width and height of the pictures in the end, multiples of 8."""
+        scale = self.settings.hires_scale
+        width, height = (side if scale == 1 else round(side * scale / 8) * 8 for side in self.size)
+        return width, height
 
     def paint(
         self, prompts: Sequence[str], seeds: Sequence[int], progress: Callable[[int], None] | None = None
@@ -51,26 +78,25 @@ class Generator:
         """Paint one picture for each prompt and seed, in batches; the same seed gives the same start on every device.
 
         Args:
-            prompts: What each picture shows.
+            prompts: What each picture shows, of any length; `(word:1.2)` weighs a word.
             seeds: Seed of each picture's noise.
             progress: Called with the number of pictures done.
 
         Raises:
-            UsageError: If a prompt is longer than the model reads.
+            UsageError: If a weight in a prompt cannot be meant.
             OutOfMemoryError: If a batch does not fit on the device.
         """
-        check_prompts(self.base.tokenizer, [*prompts, self.settings.negative_prompt])
-        controlnet = self.control.controlnet if self.control else None
-        pipeline, size = pipeline_of(self.base, controlnet), self.settings.batch_size
-        embeds, launched, done = Embeds(self.base), deque[Painted](), 0
+        embeds, launched, done = PromptEmbeds(self.base), deque[Painted](), 0
+        with torch.inference_mode():
+            lengths = [self._length(embeds, prompt) for prompt in prompts]
         with ExitStack() as quick:
-            quick.enter_context(captured(*(model for model in (self.base.unet, controlnet) if model is not None)))
-            if controlnet is not None:
+            quick.enter_context(captured(*self._models))
+            for controlnet in self._models[1:]:
                 quick.enter_context(features_once(controlnet))
-            for start in range(0, len(prompts), size):
-                part = slice(start, start + size)
-                launched.append(self._batch(pipeline, embeds, prompts[part], seeds[part]))
-                ahead = self.base.device.type == "cuda" and start + size < len(prompts)
+            batches = self._batches(lengths)
+            for number, part in enumerate(batches):
+                launched.append(self._batch(embeds, prompts[part], seeds[part], lengths[part.start]))
+                ahead = self.base.device.type == "cuda" and number + 1 < len(batches)
                 while len(launched) > ahead:  # a GPU paints the next batch while this one is fetched
                     pictures = launched.popleft().fetch()
                     yield from pictures
@@ -78,44 +104,77 @@ class Generator:
                     if progress is not None:
                         progress(done)
 
-    def _batch(self, pipeline: Any, embeds: Embeds, prompts: Sequence[str], seeds: Sequence[int]) -> Painted:
+    @property
+    def _models(self) -> list[Any]:
+        """The UNet, and each ControlNet once."""
+        return [self.base.unet, *{id(control.controlnet): control.controlnet for control in self.controls}.values()]
+
+    def _length(self, embeds: PromptEmbeds, prompt: str) -> int:
+        """Tokens of a prompt and the negative one, whichever is longer."""
+        return max(len(embeds.of(prompt)), len(embeds.of(self.settings.negative_prompt)))
+
+    def _batches(self, lengths: Sequence[int]) -> list[slice]:
+        """Which pictures are painted at once: neighbours, of prompts of one length, since longer ones would change."""
+        found: list[slice] = []
+        for _, group in groupby(range(len(lengths)), lengths.__getitem__):
+            places = list(group)
+            for first in range(places[0], places[-1] + 1, self.settings.batch_size):
+                found.append(slice(first, min(first + self.settings.batch_size, places[-1] + 1)))
+        return found
+
+    def _batch(self, embeds: PromptEmbeds, prompts: Sequence[str], seeds: Sequence[int], length: int) -> Painted:
         """Start painting one batch."""
-        side = self.resolution or self.base.resolution
-        options: dict[str, Any] = {"height": side, "width": side}
-        if self.control is not None:
-            options |= {"image": self.control.image, "controlnet_conditioning_scale": self.control.scale}
+        settings = self.settings
         try:
             with torch.inference_mode():
-                pixels = pipeline(
-                    prompt_embeds=embeds.of(prompts),
-                    negative_prompt_embeds=embeds.of([self.settings.negative_prompt] * len(prompts)),
-                    num_inference_steps=self.settings.num_inference_steps,
-                    guidance_scale=self.settings.guidance_scale,
-                    generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-                    output_type="pt",
-                    **options,
-                ).images
-                return Painted(pixels)
+                negative = embeds.stretched(settings.negative_prompt, length)
+                options: dict[str, Any] = {
+                    "prompt_embeds": torch.stack([embeds.stretched(prompt, length) for prompt in prompts]),
+                    "negative_prompt_embeds": negative.expand(len(prompts), -1, -1),
+                    "num_inference_steps": settings.num_inference_steps,
+                    "guidance_scale": settings.guidance_scale,
+                    "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
+                    "output_type": "pt",
+                }
+                pixels = self._first_pass(options)
+                return Painted(pixels if settings.hires_scale == 1 else self._second_pass(options, pixels))
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(
                 f"{len(prompts)} pictures at once do not fit on {self.base.device}.",
-                "Try --set generation.batch_size=1.",
+                "Try --set generation.batch_size=1." if len(prompts) > 1 else "Paint smaller pictures.",
             ) from error
 
+    def _first_pass(self, options: dict[str, Any]) -> Tensor:
+        """Pictures from noise, `(B, 3, height, width)` in [0, 1]."""
+        width, height = self.size
+        pipeline = pipeline_of(self.base, [one.controlnet for one in self.controls], sampler=self.settings.sampler)
+        held = self._held("image", self.size)
+        pixels: Tensor = pipeline(**options, **held, width=width, height=height).images
+        return pixels
 
-class Embeds:
-    """Prompt embeddings, each computed once, alone: a prompt's does not depend on its neighbours in a batch."""
+    def _second_pass(self, options: dict[str, Any], pixels: Tensor) -> Tensor:
+        """The pictures larger, and partly painted over."""
+        width, height = self.final_size
+        larger = functional.interpolate(pixels.float(), (height, width), mode="bicubic", antialias=True).clamp(0, 1)
+        nets = [one.controlnet for one in self.controls]
+        pipeline = pipeline_of(self.base, nets, sampler=self.settings.sampler, painting_over=True)
+        held = self._held("control_image", self.final_size)
+        strength = max(self.settings.hires_strength, 1.01 / self.settings.num_inference_steps)  # one step at least
+        strength = min(strength, 1.0)
+        painted: Tensor = pipeline(**options, **held, image=larger.to(pixels.dtype), strength=strength).images
+        return painted
 
-    def __init__(self, base: BaseModel) -> None:
-        self.base = base
-        self.known: dict[str, Tensor] = {}
-
-    def of(self, prompts: Sequence[str]) -> Tensor:
-        """Shape `(B, L, D)`."""
-        for prompt in prompts:
-            if prompt not in self.known:
-                self.known[prompt] = self.base.encode_prompts([prompt])[0]
-        return torch.stack([self.known[prompt] for prompt in prompts])
+    def _held(self, name: str, size: tuple[int, int]) -> dict[str, Any]:
+        """What a pipeline is told of the controls; one alone is no list."""
+        if not self.controls:
+            return {}
+        told: dict[str, list[Any]] = {
+            name: [one.image.resize(size, Image.Resampling.LANCZOS) for one in self.controls],
+            "controlnet_conditioning_scale": [one.scale for one in self.controls],
+            "control_guidance_start": [one.start for one in self.controls],
+            "control_guidance_end": [one.end for one in self.controls],
+        }
+        return dict(told) if len(self.controls) > 1 else {key: values[0] for key, values in told.items()}
 
 
 class Painted:

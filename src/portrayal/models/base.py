@@ -20,6 +20,7 @@ from torch.nn import functional
 from portrayal.errors import OutOfMemoryError, UsageError, WeightsError
 from portrayal.models.lean import make_lean
 from portrayal.models.source import BaseSource
+from portrayal.parallel import LOADING
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -101,7 +102,7 @@ def load_base(source: BaseSource, *, device: torch.device, dtype: torch.dtype) -
         OutOfMemoryError: If the device is too small.
     """
     try:
-        with waking(device, dtype):
+        with LOADING, waking(device, dtype):
             parts = file_parts(source, dtype) if source.kind == "file" else folder_parts(source.path, dtype)
         for name in ("vae", "text_encoder", "unet"):
             parts[name].to(device).eval().requires_grad_(False)
@@ -185,24 +186,51 @@ def file_parts(source: BaseSource, dtype: torch.dtype) -> dict[str, Any]:
     return parts | {"noise_scheduler": DDPMScheduler.from_config(pipeline.scheduler.config)}
 
 
-def pipeline_of(base: BaseModel, controlnet: Any = None) -> Any:
-    """A diffusers pipeline over the base's own parts; nothing is copied."""
-    from diffusers import DPMSolverMultistepScheduler, StableDiffusionControlNetPipeline, StableDiffusionPipeline
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "DPM++ 2M": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}),
+    "DPM++ 2M SDE": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "DPM++ 2M SDE Karras": (
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True},
+    ),
+    "Euler": ("EulerDiscreteScheduler", {}),
+    "Euler a": ("EulerAncestralDiscreteScheduler", {}),
+    "Heun": ("HeunDiscreteScheduler", {}),
+    "DDIM": ("DDIMScheduler", {}),
+    "UniPC": ("UniPCMultistepScheduler", {}),
+    "LMS": ("LMSDiscreteScheduler", {}),
+}
+"""diffusers' scheduler of each sampler, by the sampler's common name."""
 
+
+def pipeline_of(
+    base: BaseModel, controlnets: Sequence[Any] = (), *, sampler: str = "DPM++ 2M", painting_over: bool = False
+) -> Any:
+    """A diffusers pipeline over the base's own parts; nothing is copied.
+
+    Args:
+        base: The base.
+        controlnets: What it is held to.
+        sampler: A name of :data:`SCHEDULERS`.
+        painting_over: Whether it starts from a picture.
+    """
+    import diffusers
+
+    scheduler, options = SCHEDULERS[sampler]
     parts = {
         "vae": base.vae,
         "text_encoder": base.text_encoder,
         "tokenizer": base.tokenizer,
         "unet": base.unet,
-        "scheduler": DPMSolverMultistepScheduler.from_config(base.noise_scheduler.config, algorithm_type="dpmsolver++"),
+        "scheduler": getattr(diffusers, scheduler).from_config(base.noise_scheduler.config, **options),
         "safety_checker": None,
         "feature_extractor": None,
         "requires_safety_checker": False,
     }
-    if controlnet is None:
-        pipeline = StableDiffusionPipeline(**parts)
-    else:
-        pipeline = StableDiffusionControlNetPipeline(**parts, controlnet=controlnet)
+    name = f"StableDiffusion{'ControlNet' if controlnets else ''}{'Img2Img' if painting_over else ''}Pipeline"
+    parts |= {"controlnet": list(controlnets) if len(controlnets) > 1 else controlnets[0]} if controlnets else {}
+    pipeline = getattr(diffusers, name)(**parts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

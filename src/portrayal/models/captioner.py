@@ -18,6 +18,7 @@ from PIL import Image
 
 from portrayal.models.encoders import Scorer, clip_scorer
 from portrayal.models.source import BaseSource, fetch
+from portrayal.parallel import LOADING
 from portrayal.pocket import CLOTHES, FRAMINGS, PLACES, WEIGHTS
 
 BLIP = "Salesforce/blip-image-captioning-large"
@@ -49,8 +50,11 @@ def load_captioner(source: BaseSource, device: torch.device) -> Captioner:
         WeightsError: If BLIP's weights cannot be had.
     """
     if source.kind == "pocket":
-        return clip_captioner(pocket_clip(device), (CLOTHES, PLACES, FRAMINGS))
-    return blip_captioner(fetch(BLIP, None, BLIP_FILES), device)
+        with LOADING:
+            return clip_captioner(pocket_clip(device), (CLOTHES, PLACES, FRAMINGS))
+    folder = fetch(BLIP, None, BLIP_FILES)
+    with LOADING:
+        return blip_captioner(folder, device)
 
 
 def read_surroundings(
@@ -60,7 +64,9 @@ def read_surroundings(
 
     By `pocket`'s CLIP, which tells a coat from a jacket less often than red from blue.
     """
-    clothes, places = best_phrases(pocket_clip(device), pictures, class_prompt, (CLOTHES, PLACES))
+    with LOADING:
+        clip = pocket_clip(device)
+    clothes, places = best_phrases(clip, pictures, class_prompt, (CLOTHES, PLACES))
     return [phrase.split()[2] for phrase in clothes], places  # `wearing a red dress`
 
 

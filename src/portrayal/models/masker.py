@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from portrayal.models.source import fetch
+from portrayal.parallel import LOADING
 
 CLIPSEG = "CIDAS/clipseg-rd64-refined"
 CLIPSEG_FILES = ("*.json", "merges.txt", "model.safetensors")
@@ -41,9 +42,10 @@ def clipseg_masker(folder: Path, device: torch.device) -> Masker:
     """Finds what words name (CLIPSeg, Lüddecke and Ecker 2022, arXiv:2112.10003)."""
     from transformers import CLIPSegForImageSegmentation, CLIPTokenizer, ViTImageProcessorPil
 
-    model: Any = CLIPSegForImageSegmentation.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-    )
+    with LOADING:
+        model: Any = CLIPSegForImageSegmentation.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
     model.to(device).eval()
     processor = ViTImageProcessorPil.from_pretrained(folder, local_files_only=True)
     tokenizer: Any = CLIPTokenizer.from_pretrained(folder, local_files_only=True)

@@ -311,8 +311,8 @@ def lora_layers(module: Any, dtype: torch.dtype, *, prefix: str = "", infix: str
 
 
 @contextmanager
-def tuned(base: BaseModel, folder: Path | None) -> Iterator[BaseModel]:
-    """The base with a saved model in place; nothing means the base itself.
+def tuned(base: BaseModel, folder: Path | None, strength: float = 1.0) -> Iterator[BaseModel]:
+    """The base with a saved model in place, a LoRA at a strength; nothing means the base itself.
 
     Raises:
         WeightsError: If the folder holds no trained model.
@@ -321,6 +321,11 @@ def tuned(base: BaseModel, folder: Path | None) -> Iterator[BaseModel]:
         yield base
         return
     attached = attach_saved(base, folder)
+    if strength != 1 and isinstance(attached.method, LoraMethod):
+        for part in (base.unet, base.text_encoder):
+            for module in part.modules():
+                if hasattr(module, "scale_layer"):
+                    module.scale_layer(strength)
     try:
         yield base
     finally:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from portrayal.errors import WeightsError
+from portrayal.parallel import LOADING
 from portrayal.pocket import embedded_folder
 
 SIDE: Final = 128
@@ -132,6 +133,7 @@ def embedded_head_finder() -> HeadFinder:
     file = embedded_folder("people") / "model.safetensors"
     if not file.is_file():
         raise WeightsError(f"{file} is missing.", "Install portrayal again.")
-    finder = HeadFinder()
-    finder.load_state_dict({name: tensor.float() for name, tensor in load_file(file).items()})  # kept in 8 bits
+    with LOADING:
+        finder = HeadFinder()
+        finder.load_state_dict({name: tensor.float() for name, tensor in load_file(file).items()})  # kept in 8 bits
     return finder.eval().requires_grad_(False)

@@ -76,7 +76,18 @@ class BaseSource:
 
     def weight_hash(self) -> str:
         """SHA-256 over the weight files, in the order of their names."""
-        return hash_files(weight_files(self.path))
+        return weights_hash(self.path)
+
+
+def weights_hash(path: Path) -> str:
+    """SHA-256 over the weight files of a base or a trained model, in the order of their names; read once a process."""
+    files = weight_files(path)
+    return _hash_of(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@cache
+def _hash_of(files: tuple[tuple[Path, int, int], ...]) -> str:
+    return hash_files(file for file, _, _ in files)
 
 
 def weight_files(path: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from PIL import Image
 from portrayal.errors import UsageError, WeightsError
 from portrayal.run import Event, Progress, Run, atomic_path
 from portrayal.stages.evaluate import controlled_paths, scores_of
-from portrayal.stages.shared import base_of, generator_of, silent, stage, tell, trained_models, with_article
+from portrayal.stages.shared import base_of, generator_of, in_place, silent, stage, tell, trained_models, with_article
 
 if TYPE_CHECKING:
     from portrayal.generation.generator import Control
@@ -47,24 +47,28 @@ def generate_controlled(run: Run, *, progress: Progress = silent) -> None:
 
 def run_control(run: Run, kind: str) -> Control:
     """The ControlNet of a kind and the run's control image for it, made when first asked for."""
-    from portrayal.generation.annotators import fit_square
+    from portrayal.generation.annotators import fit
 
     controlnet = controlnet_for(run, kind)
     image = run.folder / "images" / "control" / kind / "control.png"
     if not image.is_file():
         reference = reference_picture(run)
-        made = control_image(run, kind, reference)
-        save(fit_square(reference, made.width), reference_path(run))
+        side = run.config.base.resolution or base_of(run).resolution
+        ready_made = run.config.control.reference_is_control_image
+        made = control_image(run, kind, reference, (side, side), ready_made=ready_made)
+        save(fit(reference, made.size), reference_path(run))
         save(made, image)
     with Image.open(image) as opened:
         return with_scale(run, kind, controlnet, opened.convert("RGB"))
 
 
-def picture_control(run: Run, kind: str, picture: Path) -> Control:
-    """The ControlNet of a kind and the control image of any picture."""
+def picture_control(run: Run, kind: str, picture: Path, *, ready_made: bool = False) -> Control:
+    """The ControlNet of a kind and the control image of any picture, of the shape that pictures are to have."""
     from portrayal.photos import read_photo
 
-    return with_scale(run, kind, controlnet_for(run, kind), control_image(run, kind, read_photo(picture).image))
+    image, size = read_photo(picture).image, generator_of(run).size  # a mistyped path is told before weights are sought
+    controlnet = controlnet_for(run, kind)
+    return with_scale(run, kind, controlnet, control_image(run, kind, image, size, ready_made=ready_made))
 
 
 def with_scale(run: Run, kind: str, controlnet: Any, image: Image.Image) -> Control:
@@ -86,29 +90,26 @@ def controlnet_for(run: Run, kind: str) -> Any:
     return load_controlnet(folder, base_of(run))
 
 
-def control_image(run: Run, kind: str, picture: Image.Image) -> Image.Image:
-    """The control image of a picture, or the picture itself if it is one."""
+def control_image(run: Run, kind: str, picture: Image.Image, size: tuple[int, int], *, ready_made: bool) -> Image.Image:
+    """The control image of a picture, or the picture itself if it is one, of a width and height."""
     from portrayal.evaluation.control import CONTROL_KINDS
-    from portrayal.generation.annotators import fit_square
+    from portrayal.generation.annotators import fit
 
-    settings, base = run.config.control, base_of(run)
-    side = run.config.base.resolution or base.resolution
-    if settings.reference_is_control_image:
-        return CONTROL_KINDS[kind].adopt(picture, side)
-    return CONTROL_KINDS[kind].annotate(fit_square(picture, side), settings, base)
+    if ready_made:
+        return CONTROL_KINDS[kind].adopt(picture, size)
+    return CONTROL_KINDS[kind].annotate(fit(picture, size), run.config.control, base_of(run))
 
 
 def paint_controlled(run: Run, name: str, control: Control, progress: Progress) -> None:
     """Pictures of one model held to the control image at each strength, all at the same seeds."""
     from portrayal.generation.pictures import Picture, paint_missing, picture_seed
-    from portrayal.models.methods import tuned
 
     settings, subject = run.config.control, run.config.subject
     called = with_article(subject.class_noun) if name == "base" else subject.subject
     prompt = settings.prompt.replace("{subject}", called)
     seeds = [picture_seed(run.config.seed, "control", number) for number in range(settings.num_images)]
     inputs, folder = settings.model_dump(mode="json"), trained_models(run)[name]
-    with stage(run, f"control.{control.kind}.{name}", inputs, progress) as tick, tuned(base_of(run), folder):
+    with stage(run, f"control.{control.kind}.{name}", inputs, progress) as tick, in_place(run, name, folder) as weights:
         for number, scale in enumerate(settings.scales):
             paths = controlled_paths(run, control.kind, name, scale)
             pictures = [Picture(path, prompt, seed) for path, seed in zip(paths, seeds, strict=True)]
@@ -117,7 +118,8 @@ def paint_controlled(run: Run, name: str, control: Control, progress: Progress) 
             def count(done: int, _: int, before: int = before) -> None:
                 tick(before + done, len(settings.scales) * settings.num_images)
 
-            paint_missing(generator_of(run, replace(control, scale=scale) if scale else None), pictures, name, count)
+            controls = [replace(control, scale=scale)] if scale else []
+            paint_missing(generator_of(run, *controls), pictures, weights, count)
 
 
 def all_controlled(run: Run, kind: str, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from portrayal.photos.crop import Shape
     from portrayal.training.trainer import TrainingData
 
+CLASS_SETTINGS = ("num_inference_steps", "sampler", "guidance_scale", "negative_prompt", "batch_size")
 CLASS_IMAGE_SEED = 0  # not the run's, so that every run on a base shares them
 
 
@@ -107,11 +109,14 @@ def painted_class_images(run: Run, count: int, progress: Progress) -> list[Image
 
     config = run.config
     prompt = config.subject.filled_class_prompt
-    generation = config.generation.model_dump(exclude={"scenes", "num_images_per_scene"})
+    # Class images are trained on: of the training resolution, whatever pictures are to be painted later.
+    plain = {"width": None, "height": None, "hires_scale": 1.0}
+    painting = config.generation.model_copy(update=plain)
+    generation = painting.model_dump(include={*CLASS_SETTINGS})
     key = fingerprint(
         [run.provenance["base"]["sha256"], prompt, generation, config.base.resolution, config.training.mixed_precision]
     )
-    generator = generator_of(run)
+    generator = replace(generator_of(run), settings=painting)
 
     def paint(numbers: Sequence[int]) -> Iterator[Image.Image]:
         total = len(numbers)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from portrayal.run import Event, Progress, Run
 from portrayal.stages.shared import (
     FINAL,
-    base_of,
     checked_name,
     generator_of,
+    in_place,
     silent,
     stage,
     trained_models,
@@ -42,7 +42,6 @@ def generate(run: Run, models: Sequence[str] = (), *, progress: Progress = silen
 def paint_model(run: Run, name: str, folder: Path | None, progress: Progress) -> None:
     """What one training, or the base, paints."""
     from portrayal.generation.pictures import paint_missing
-    from portrayal.models.methods import tuned
 
     pictures = scene_pictures(run, name)
     if name != FINAL:  # which is not judged
@@ -51,8 +50,8 @@ def paint_model(run: Run, name: str, folder: Path | None, progress: Progress) ->
         progress(Event(f"generate.{name}", "skipped"))
         return
     inputs = run.config.generation.model_dump()
-    with stage(run, f"generate.{name}", inputs, progress) as tick, tuned(base_of(run), folder):
-        paint_missing(generator_of(run), pictures, name, tick)
+    with stage(run, f"generate.{name}", inputs, progress) as tick, in_place(run, name, folder) as weights:
+        paint_missing(generator_of(run), pictures, weights, tick)
 
 
 def scene_pictures(run: Run, name: str) -> list[Picture]:

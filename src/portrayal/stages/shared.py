@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +16,11 @@ from portrayal.run import Event, Progress, Run
 
 if TYPE_CHECKING:
     from portrayal.data.manifest import PreparedDataset
-    from portrayal.generation.generator import Generator
+    from portrayal.generation.generator import Control, Generator
+    from portrayal.generation.pictures import Weights
     from portrayal.models.base import BaseModel
     from portrayal.models.encoders import Encoders
+    from portrayal.models.lora_files import LoraFile
 
 
 FINAL = "final"
@@ -134,11 +136,40 @@ def dataset_of(run: Run) -> PreparedDataset:
     return load_dataset(run.dataset_folder)
 
 
-def generator_of(run: Run, control: Any = None) -> Generator:
+def generator_of(run: Run, *controls: Control) -> Generator:
     """Paints with whatever is in place on the run's base."""
     from portrayal.generation.generator import Generator
 
-    return Generator(base_of(run), run.config.generation, control, run.config.base.resolution)
+    return Generator(base_of(run), run.config.generation, controls, run.config.base.resolution)
+
+
+@contextmanager
+def in_place(run: Run, name: str, folder: Path | None, loras: Sequence[LoraFile] = ()) -> Iterator[Weights]:
+    """A model of the run on its base, other LoRAs on top of it, and what pictures tell of them.
+
+    Args:
+        run: The run.
+        name: What the model is called.
+        folder: Its weights; nothing means the base.
+        loras: LoRA files on top.
+    """
+    from portrayal.generation.pictures import UsedLora, Weights
+    from portrayal.models.lora_files import LoraFile, with_loras
+    from portrayal.models.methods import LORA_FILE, tuned
+    from portrayal.models.source import weights_hash
+
+    strength = run.config.generation.lora_strength
+    used, unet_hash = list[UsedLora](), ""
+    if folder is not None and (folder / LORA_FILE).is_file():
+        kohya = folder / f"{name}.kohya.safetensors"
+        file = LoraFile(kohya if kohya.is_file() else folder / LORA_FILE)
+        used.append(UsedLora(name, file.hash, strength, own=True))
+    elif folder is not None:
+        unet_hash = weights_hash(folder)
+    used += [UsedLora(lora.name, lora.hash, lora.strength) for lora in loras]
+    base_hash = run.base_hash or base_of(run).source.weight_hash()
+    with tuned(base_of(run), folder, strength), with_loras(base_of(run), loras):
+        yield Weights(name, base_hash, unet_hash, tuple(used))
 
 
 def trained_models(run: Run) -> dict[str, Path | None]:

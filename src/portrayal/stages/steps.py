@@ -86,7 +86,7 @@ def base_losses(run: Run) -> dict[str, Any]:
 def likeness_now(run: Run, trial: Trial, step: int) -> list[float] | None:
     """Likeness of a picture of each scene to the held-out photos; nothing without a judge of likeness."""
     from portrayal.evaluation.metrics import subject_fidelity
-    from portrayal.generation.pictures import Picture, load_pictures, paint_missing, picture_seed
+    from portrayal.generation.pictures import Picture, Weights, load_pictures, paint_missing, picture_seed
 
     dataset, config, judge = dataset_of(run), run.config, encoders_of(run).identity
     if judge is None:
@@ -99,7 +99,8 @@ def likeness_now(run: Run, trial: Trial, step: int) -> list[float] | None:
         )
         for scene, prompt in config.generation.scenes.items()
     ]
-    paint_missing(generator_of(run), pictures, f"{trial.model} at step {step}", lambda *_: None)
+    weights = Weights(f"{trial.model} at step {step}", run.base_hash)
+    paint_missing(generator_of(run), pictures, weights, lambda *_: None)
     photos = load_pictures([dataset.image_path(photo) for photo in dataset.heldout(trial.fold)])
     painted = load_pictures([picture.path for picture in pictures])
     return list(map(float, subject_fidelity(judge.images(painted), judge.images(photos))))
