@@ -109,6 +109,12 @@ class BaseConfig(Section):
     config: str | None = None
     """Diffusers folder or hub id whose configs and tokenizer a `.safetensors` file is read with (SD 1.5's)."""
 
+    vae: str | None = None
+    """Hub id, diffusers folder or `.safetensors` file of an autoencoder to use instead of the base's own."""
+
+    prediction_type: Literal["epsilon", "v_prediction"] | None = None
+    """What the base predicts, where its files do not tell; nothing believes them."""
+
     resolution: PositiveInt | None = None
     """Side of the training pictures in pixels, a multiple of 8; nothing means the base's own."""
 
@@ -461,8 +467,8 @@ class ControlConfig(Section):
     """The reference that is given is a control image already: white edges, or OpenPose's skeleton, on black."""
 
     controlnet: str | dict[str, str] = "auto"
-    """Hub id or folder of the ControlNet, or a table with one for each kind. `auto` is `pocket`'s own, or
-    ControlNet 1.1's for any other base."""
+    """Hub id, folder or `.safetensors` file of the ControlNet, or a table with one for each kind. `auto` is `pocket`'s
+    own, or ControlNet 1.1's for any other base."""
 
     prompt: str = "a photo of {subject}"
     """Prompt of these pictures."""

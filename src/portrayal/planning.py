@@ -132,6 +132,7 @@ def settle(config: Config, source: BaseSource | None = None) -> Plan:
         update={
             "name": name,
             "revision": source.revision,
+            "vae": str(source.vae) if source.vae else None,
             "resolution": config.base.resolution or native_resolution(source),
         }
     )

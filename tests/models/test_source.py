@@ -16,10 +16,14 @@ from torch import Tensor
 
 from portrayal.config import BaseConfig
 from portrayal.errors import WeightsError
+from portrayal.formats.ldm import controlnet_names
+from portrayal.formats.single_file import to_single_file
 from portrayal.models import source as source_module
 from portrayal.models.base import load_base
+from portrayal.models.control import find_controlnet, load_controlnet
 from portrayal.models.source import BaseSource, find_base
 from portrayal.pocket import WEIGHTS
+from tests.formats.test_single_file import write_small
 
 CPU = torch.device("cpu")
 
@@ -295,6 +299,167 @@ def test_a_checkpoint_in_the_original_layout_is_the_same_base(tmp_path: Path, po
     assert torch.equal(base.noise_scheduler.alphas_cumprod, pocket.noise_scheduler.alphas_cumprod)
     assert base.resolution == pocket.resolution
     assert torch.equal(base.encode_prompts(["a woman"]), pocket.encode_prompts(["a woman"]))
+
+
+def whole(**changes: dict[str, Tensor]) -> dict[str, Tensor]:
+    parts = {"unet": as_ldm_unet(WEIGHTS), "vae": as_ldm_vae(WEIGHTS), "text": as_ldm_text(WEIGHTS)} | changes
+    return {name: value for part in parts.values() for name, value in part.items()}
+
+
+def same_weights(base, pocket, *parts: str, tolerance: float = 0.0) -> None:
+    for part in parts or ("unet", "vae", "text_encoder"):
+        ours, theirs = getattr(base, part).state_dict(), getattr(pocket, part).state_dict()
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            assert torch.allclose(value, theirs[name], rtol=tolerance, atol=tolerance), (part, name)
+
+
+def loaded(path: Path, **settings: object):
+    config = BaseConfig(name=str(path), config=str(WEIGHTS), **settings)  # type: ignore[arg-type]
+    return load_base(find_base(config), device=CPU, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_checkpoints_of_every_format_are_read(tmp_path: Path, pocket, dtype: torch.dtype) -> None:
+    path = tmp_path / "half.safetensors"
+    save_file({name: value.to(dtype) for name, value in whole().items()}, path)
+
+    same_weights(loaded(path), pocket, tolerance=1e-2)
+
+
+def test_flattened_text_keys_and_averaged_weights_beside_change_nothing(tmp_path: Path, pocket) -> None:
+    flat = {name.replace("text_model.", ""): value for name, value in as_ldm_text(WEIGHTS).items()}
+    other = {"model_ema.diffusion_modelinput_blocks00weight": torch.zeros(3), "model_ema.decay": torch.zeros(())}
+    schedule = {
+        "betas": torch.zeros(1000),
+        "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(77)[None],
+    }
+    path = tmp_path / "flat.safetensors"
+    save_file(whole(text=flat) | other | schedule, path)
+
+    same_weights(loaded(path), pocket)
+
+
+def test_a_checkpoint_without_a_vae_takes_another(tmp_path: Path, pocket) -> None:
+    path = tmp_path / "bare.safetensors"
+    save_file(whole(vae={}), path)
+    with pytest.raises(WeightsError, match="has no VAE") as caught:
+        loaded(path)
+    assert "--vae" in caught.value.remedy
+    prefixed = as_ldm_vae(WEIGHTS)
+    files = {
+        "prefixed": prefixed,
+        "bare": {name.removeprefix("first_stage_model."): value for name, value in prefixed.items()},
+        "diffusers": state_of(WEIGHTS / "vae"),
+    }
+    for name, tensors in files.items():
+        save_file(tensors, tmp_path / f"{name}-vae.safetensors")
+        same_weights(loaded(path, vae=str(tmp_path / f"{name}-vae.safetensors")), pocket)
+    same_weights(loaded(path, vae=str(WEIGHTS / "vae")), pocket)
+
+
+def test_another_vae_takes_the_place_of_the_base_s_own_and_is_hashed(tmp_path: Path, pocket) -> None:
+    other = {name: value * 2 for name, value in state_of(WEIGHTS / "vae").items()}
+    save_file({name: value.contiguous() for name, value in other.items()}, tmp_path / "vae.safetensors")
+
+    source = find_base(BaseConfig(name="pocket", vae=str(tmp_path / "vae.safetensors")))
+    base = load_base(source, device=CPU, dtype=torch.float32)
+
+    assert torch.equal(
+        base.vae.state_dict()["decoder.conv_in.weight"], 2 * pocket.vae.state_dict()["decoder.conv_in.weight"]
+    )
+    same_weights(base, pocket, "unet", "text_encoder")
+    assert source.weight_hash() != find_base(BaseConfig(name="pocket")).weight_hash()
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"), [("nothing", "no VAE"), ("vae.pt", "never loaded"), ("{folder}", "holds no VAE")]
+)
+def test_a_vae_that_is_none_is_refused(tmp_path: Path, name: str, cause: str) -> None:
+    with pytest.raises(WeightsError, match=cause):
+        find_base(BaseConfig(name="pocket", vae=name.replace("{folder}", str(tmp_path))))
+
+
+def test_what_a_base_predicts_can_be_said(pocket) -> None:
+    source = find_base(BaseConfig(name="pocket", prediction_type="v_prediction"))
+
+    base = load_base(source, device=CPU, dtype=torch.float32)
+
+    assert base.noise_scheduler.config.prediction_type == "v_prediction"
+    assert source.family.prediction_type == "v_prediction"
+    assert pocket.source.family.prediction_type == pocket.noise_scheduler.config.prediction_type
+
+
+def test_weights_of_other_shapes_are_said(tmp_path: Path) -> None:
+    tensors = whole()
+    name = "model.diffusion_model.time_embed.0.weight"
+    tensors[name] = tensors[name][:-1].contiguous()
+    save_file(tensors, tmp_path / "odd.safetensors")
+
+    with pytest.raises(WeightsError, match="has shape") as caught:
+        loaded(tmp_path / "odd.safetensors")
+    assert "base.config" in caught.value.remedy
+
+
+def test_missing_weights_are_counted(tmp_path: Path) -> None:
+    tensors = whole()
+    for name in [name for name in tensors if ".middle_block." in name]:
+        del tensors[name]
+    save_file(tensors, tmp_path / "part.safetensors")
+
+    with pytest.raises(WeightsError, match=r"lacks \d+ of the \d+ weights of its unet"):
+        loaded(tmp_path / "part.safetensors")
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_a_single_file_of_either_stable_diffusion_is_read_as_it_was_written(tmp_path: Path, second: bool) -> None:
+    models = write_small(tmp_path, second=second)
+    tensors = to_single_file(*(model.state_dict() for model in models))
+    save_file({name: value.contiguous() for name, value in tensors.items()}, tmp_path / "whole.safetensors")
+    source = find_base(BaseConfig(name=str(tmp_path / "whole.safetensors"), config=str(tmp_path)))
+
+    base = load_base(source, device=CPU, dtype=torch.float32)
+
+    for part, model in zip(("unet", "vae", "text_encoder"), models, strict=True):
+        assert all(
+            torch.equal(getattr(base, part).state_dict()[name], value) for name, value in model.state_dict().items()
+        )
+    assert source.family.second is second
+
+
+def test_a_second_stable_diffusion_s_file_asks_for_its_own_configs(tmp_path: Path, offline: None) -> None:
+    models = write_small(tmp_path, second=True)
+    tensors = to_single_file(*(model.state_dict() for model in models))
+    save_file({name: value.contiguous() for name, value in tensors.items()}, tmp_path / "whole.safetensors")
+
+    with pytest.raises(WeightsError, match="stable-diffusion-2-1"):
+        find_base(BaseConfig(name=str(tmp_path / "whole.safetensors")))
+
+
+def test_a_controlnet_s_single_file_is_the_controlnet(tmp_path: Path, pocket) -> None:
+    from diffusers import ControlNetModel
+
+    torch.manual_seed(0)
+    state = ControlNetModel.from_unet(pocket.unet).state_dict()
+    tensors = {f"control_model.{theirs}": state[ours] for ours, theirs in controlnet_names(state).items()}
+    file = tmp_path / "control.safetensors"
+    save_file({name: value.contiguous() for name, value in tensors.items()}, file)
+
+    found = load_controlnet(find_controlnet(str(file), pocket.source, embedded="", hub_id=""), pocket)
+
+    assert found.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[name]) for name, value in found.state_dict().items())
+    assert "control_model.input_hint_block.0.weight" in tensors
+    assert "control_model.zero_convs.0.0.weight" in tensors
+
+
+def test_a_file_that_is_no_controlnet_is_said(tmp_path: Path, pocket) -> None:
+    save_file({"a": torch.zeros(2)}, tmp_path / "odd.safetensors")
+    with pytest.raises(WeightsError, match="lacks"):
+        load_controlnet(tmp_path / "odd.safetensors", pocket)
+    for name, cause in (("control.pth", "never loaded"), (str(tmp_path / "no.safetensors"), "does not exist")):
+        with pytest.raises(WeightsError, match=cause):
+            find_controlnet(name, pocket.source, embedded="", hub_id="")
 
 
 def test_batches_shrink_to_what_fits_and_keep_their_order() -> None:

@@ -57,6 +57,7 @@ OPEN_CLIP_ENDS = {
 OPEN_CLIP_FEATURES = 1024
 """Text features of Stable Diffusion 2, whose encoder is OpenCLIP's; the encoder of 1.x has 768."""
 
+_HINT = re.compile(r"controlnet_cond_embedding\.blocks\.(\d+)\.(.+)")
 _BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)(?:\.(.+))?")
 _MIDDLE = re.compile(r"mid_block\.((?:resnets|attentions)\.\d+)(?:\.(.+))?")
 _VAE_BLOCK = re.compile(r"(encoder\.down|decoder\.up)_blocks\.(\d+)\.(resnets|downsamplers|upsamplers)\.(\d+)\.(.+)")
@@ -164,6 +165,33 @@ def unet_names(names: Iterable[str]) -> dict[str, str]:
     listed = list(names)
     shape = UnetShape.of(listed)
     return {name: shape.name(name) for name in listed}
+
+
+def controlnet_names(names: Iterable[str]) -> dict[str, str]:
+    """Names of a ControlNet's weights, without the prefix `control_model.`.
+
+    Raises:
+        ValueError: If one of them has no counterpart.
+    """
+    listed = list(names)
+    hints = [int(match[1]) for name in listed if (match := _HINT.match(name))]
+    last = 2 * (max(hints, default=0) + 2)
+
+    def named(name: str) -> str:
+        for pattern, theirs in (
+            (r"controlnet_down_blocks\.(\d+)\.(.+)", r"zero_convs.\1.0.\2"),
+            (r"controlnet_mid_block\.(.+)", r"middle_block_out.0.\1"),
+            (r"controlnet_cond_embedding\.conv_in\.(.+)", r"input_hint_block.0.\1"),
+            (r"controlnet_cond_embedding\.conv_out\.(.+)", rf"input_hint_block.{last}.\1"),
+        ):
+            if re.fullmatch(pattern, name):
+                return re.sub(pattern, theirs, name)
+        if hint := _HINT.match(name):
+            return f"input_hint_block.{2 * (int(hint[1]) + 1)}.{hint[2]}"
+        return shape.name(name)
+
+    shape = UnetShape.of(listed)
+    return {name: named(name) for name in listed}
 
 
 def vae_names(names: Iterable[str]) -> dict[str, str]:

@@ -6,15 +6,24 @@ tensors: 686 of the UNet, 248 of the autoencoder, 196 of the text encoder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from portrayal.formats.ldm import OPEN_CLIP_FEATURES, Family, open_clip_names, unet_names, vae_names
+from portrayal.formats.ldm import OPEN_CLIP_FEATURES, Family, controlnet_names, open_clip_names, unet_names, vae_names
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 TEXT, OPEN_CLIP_TEXT = "cond_stage_model.transformer.text_model.", "cond_stage_model.model."
+TEXT_PREFIXES = (TEXT, "cond_stage_model.transformer.")
+"""Since transformers 5.6 some write a text encoder without `text_model.`."""
+
+PARTS: dict[str, tuple[str, Callable[[Iterable[str]], dict[str, str]]]] = {
+    "unet": (UNET, unet_names),
+    "vae": (VAE, vae_names),
+    "controlnet": ("control_model.", controlnet_names),
+}
 TEXT_FEATURES_LAYER = "embeddings.token_embedding.weight"
 
 
@@ -42,6 +51,49 @@ def to_single_file(
         found |= {OPEN_CLIP_TEXT + name: tensor for name, tensor in _open_clip(text).items()}
     else:
         found |= {TEXT + name: tensor for name, tensor in text.items()}
+    return found
+
+
+class Piece(NamedTuple):
+    """Where a weight lies in a checkpoint.
+
+    Attributes:
+        key: Its key.
+        third: 0, 1 or 2, if it is that third of the rows there: queries, keys, values.
+    """
+
+    key: str
+    third: int | None = None
+
+
+def pieces_of(part: str, names: Iterable[str], keys: Collection[str]) -> dict[str, Piece]:
+    """Where the weights of a diffusers model lie in a file; those that lie nowhere are left out.
+
+    Args:
+        part: `unet`, `vae`, `text_encoder` or `controlnet`.
+        names: Names of the model's weights in diffusers.
+        keys: Keys of the file, with the prefixes of a checkpoint or, of a part alone, without; a text encoder's with
+            `text_model.` or without. A file of a part may also have diffusers' own names.
+    """
+    listed = list(names)
+    plain = {name: name.removeprefix("text_model.") for name in listed}
+    if part == "text_encoder":
+        original = {name: [prefix + plain[name] for prefix in TEXT_PREFIXES] for name in listed}
+        if any(key.startswith(OPEN_CLIP_TEXT) for key in keys):
+            original = {name: [OPEN_CLIP_TEXT + theirs] for name, theirs in open_clip_names(listed).items()}
+    else:
+        prefix, named = PARTS[part]
+        original = {name: [prefix + theirs, theirs] for name, theirs in named(listed).items()}
+    found = dict[str, Piece]()
+    for name in listed:
+        for key in [*original[name], name, plain[name]]:
+            front, _, number = key.rpartition(".")
+            if key in keys:
+                found[name] = Piece(key)
+            elif ".attn.in_proj_" in key and front in keys:
+                found[name] = Piece(front, int(number))
+            if name in found:
+                break
     return found
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from portrayal.errors import OutOfMemoryError, UsageError, WeightsError
+from portrayal.models.checkpoints import read_part, without_memory
 from portrayal.models.lean import make_lean
 from portrayal.models.source import BaseSource
 from portrayal.parallel import LOADING
@@ -103,12 +104,14 @@ def load_base(source: BaseSource, *, device: torch.device, dtype: torch.dtype) -
     """
     try:
         with LOADING, waking(device, dtype):
-            parts = file_parts(source, dtype) if source.kind == "file" else folder_parts(source.path, dtype)
+            parts = parts_of(source, dtype)
         for name in ("vae", "text_encoder", "unet"):
             parts[name].to(device).eval().requires_grad_(False)
         if device.type == "cuda":
             make_lean(parts["unet"])
             make_lean(parts["vae"])
+    except WeightsError:
+        raise
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(f"{source.name} does not fit on {device}.", "Use a smaller base or the CPU.") from error
     except (OSError, ValueError, RuntimeError, KeyError) as error:
@@ -170,20 +173,48 @@ def hush() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def file_parts(source: BaseSource, dtype: torch.dtype) -> dict[str, Any]:
-    """The parts of a single-file checkpoint."""
-    from diffusers import DDPMScheduler, StableDiffusionPipeline
+def file_parts(source: BaseSource, dtype: torch.dtype, names: Collection[str] = PARTS) -> dict[str, Any]:
+    """The parts of a single-file checkpoint, or some of them."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
 
-    hush()
-    pipeline = StableDiffusionPipeline.from_single_file(
-        str(source.path),
-        config=str(source.config_folder),
-        local_files_only=True,
-        torch_dtype=dtype,
-        safety_checker=None,
-    )
-    parts = {name: getattr(pipeline, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
-    return parts | {"noise_scheduler": DDPMScheduler.from_config(pipeline.scheduler.config)}
+    folder = source.folder
+
+    def of_config(model: Any, part: str) -> Any:
+        return model.from_config(model.load_config(folder, subfolder=part, local_files_only=True))
+
+    builders: dict[str, Callable[[], Any]] = {
+        "vae": partial(without_memory, partial(of_config, AutoencoderKL, "vae")),
+        "unet": partial(without_memory, partial(of_config, UNet2DConditionModel, "unet")),
+        # Made in memory: it has numbers of its own besides its weights.
+        "text_encoder": lambda: CLIPTextModel(CLIPTextConfig.from_pretrained(folder, subfolder="text_encoder")),
+    }
+    found = {part: read_part(part, source.path, builders[part], dtype) for part in builders if part in names}
+    return found | folder_parts(folder, dtype, [name for name in names if name not in builders])
+
+
+def parts_of(source: BaseSource, dtype: torch.dtype, names: Collection[str] = PARTS) -> dict[str, Any]:
+    """The parts of a base, or some of them, with the VAE and the prediction type that take the place of its own."""
+    replaced = ["vae"] if source.vae is not None and "vae" in names else []
+    own = [name for name in names if name not in replaced]
+    found = file_parts(source, dtype, own) if source.kind == "file" else folder_parts(source.path, dtype, own)
+    if replaced:
+        found["vae"] = other_vae(source, dtype)
+    if "noise_scheduler" in found and source.prediction_type is not None:
+        scheduler = found["noise_scheduler"]
+        found["noise_scheduler"] = type(scheduler).from_config(scheduler.config, prediction_type=source.prediction_type)
+    return found
+
+
+def other_vae(source: BaseSource, dtype: torch.dtype) -> Any:
+    """The autoencoder that takes the place of the base's own."""
+    from diffusers import AutoencoderKL
+
+    assert source.vae is not None
+    if source.vae.is_dir():
+        return AutoencoderKL.from_pretrained(source.vae, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+    config = AutoencoderKL.load_config(source.folder, subfolder="vae", local_files_only=True)
+    return read_part("vae", source.vae, partial(without_memory, partial(AutoencoderKL.from_config, config)), dtype)
 
 
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from portrayal.errors import WeightsError
 from portrayal.models.base import BaseModel
+from portrayal.models.checkpoints import read_part, without_memory
 from portrayal.models.lean import make_lean
-from portrayal.models.source import HUB_ID, BaseSource, fetch
+from portrayal.models.source import HUB_ID, BaseSource, fetch, on_disk
 from portrayal.pocket import embedded_folder
 
 CONTROLNET_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
 def find_controlnet(name: str, source: BaseSource, *, embedded: str, hub_id: str) -> Path:
-    """Folder of a ControlNet.
+    """Folder or single file of a ControlNet.
 
     Args:
-        name: Hub id, folder, or `auto`.
+        name: Hub id, folder, `.safetensors` file, or `auto`.
         source: The base.
         embedded: What `auto` is for `pocket`: a folder among its weights.
         hub_id: What `auto` is for any other base.
@@ -30,32 +32,56 @@ def find_controlnet(name: str, source: BaseSource, *, embedded: str, hub_id: str
         return fetch(hub_id, None, CONTROLNET_FILES)
     if name == "auto":
         return embedded_folder(embedded)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
+    path = Path(name).expanduser()
+    if on_disk(path) == "folder":
+        return path
+    if on_disk(path) == "file" or path.suffix in {".safetensors", ".ckpt", ".pt", ".pth", ".bin"}:
+        return checked_file(path)
     if HUB_ID.fullmatch(name):
         return fetch(name, None, CONTROLNET_FILES)
-    raise WeightsError(f"There is no ControlNet {name!r}.", "Give auto, a hub id or a folder with config.json.")
+    raise WeightsError(
+        f"There is no ControlNet {name!r}.", "Give auto, a hub id, a folder with config.json or a .safetensors file."
+    )
 
 
-def load_controlnet(folder: Path, base: BaseModel) -> Any:
-    """Load a ControlNet beside a base, frozen.
+def checked_file(path: Path) -> Path:
+    """A ControlNet's single file, if it is one."""
+    if path.suffix != ".safetensors":
+        raise WeightsError(
+            f"{path} is no .safetensors file; a pickle can run code and is never loaded.",
+            "Get the .safetensors form of the same ControlNet.",
+        )
+    if not path.is_file():
+        raise WeightsError(f"{path} does not exist.", "Check the path, or give a hub id.")
+    return path
+
+
+def load_controlnet(path: Path, base: BaseModel) -> Any:
+    """Load a ControlNet beside a base, frozen, from a folder or a single file.
 
     Raises:
         WeightsError: If its files are damaged, or it was made for another base.
     """
     from diffusers import ControlNetModel
 
-    try:
-        controlnet = ControlNetModel.from_pretrained(
-            folder, torch_dtype=base.dtype, use_safetensors=True, local_files_only=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"The ControlNet in {folder} cannot be loaded: {error}", "Get its files again.") from error
+    if path.is_file():
+        unet = base.unet  # a single file has no config: it is of the base's shape, or not for it
+
+        def build() -> Any:
+            return without_memory(partial(ControlNetModel.from_unet, unet, load_weights_from_unet=False))
+
+        controlnet = read_part("controlnet", path, build, base.dtype)
+    else:
+        try:
+            controlnet = ControlNetModel.from_pretrained(
+                path, torch_dtype=base.dtype, use_safetensors=True, local_files_only=True
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise WeightsError(f"The ControlNet in {path} cannot be loaded: {error}", "Get its files again.") from error
     theirs, ours = controlnet.config.cross_attention_dim, base.unet.config.cross_attention_dim
     if theirs != ours:
         raise WeightsError(
-            f"The ControlNet in {folder} is made for another base (text features {theirs} instead of {ours}).",
+            f"The ControlNet in {path} is made for another base (text features {theirs} instead of {ours}).",
             "Choose one that was trained on this base.",
         )
     controlnet.to(base.device).eval().requires_grad_(False)

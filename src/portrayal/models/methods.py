@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from portrayal.config import TEXT_ENCODER_TARGETS, LoraMethod, Method, UnetMethod
 from portrayal.errors import UsageError, WeightsError, nearest
 from portrayal.formats.kohya import sorted_metadata
-from portrayal.models.base import BaseModel, file_parts, folder_parts, pipeline_of
+from portrayal.models.base import BaseModel, parts_of, pipeline_of
 from portrayal.models.lean import let_go, make_lean
 from portrayal.randomness import generator_for
 
@@ -159,7 +159,7 @@ def attach_full(base: BaseModel, method: UnetMethod) -> Attached:
     source, half = base.source, base.device.type == "cuda" and base.dtype != torch.float32
     small = half and not method.master_weights and base.dtype == torch.bfloat16 and find_spec("triton") is not None
     dtype, names = base.dtype if small else torch.float32, ["unet"] + ["text_encoder"] * method.train_text_encoder
-    fresh = file_parts(source, dtype) if source.kind == "file" else folder_parts(source.path, dtype, names)
+    fresh = parts_of(source, dtype, names)
     attached = replace_parts(base, method, {name: fresh[name] for name in names}, trainable=True)
     if half and not small:
         attached.halve()

