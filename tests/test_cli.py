@@ -76,6 +76,7 @@ def test_the_flags_are_frozen_and_at_most_eight() -> None:
             if option.param_type_name == "option" and not getattr(option, "hidden", False)
         ]
         for name, command in commands.items()
+        if not hasattr(command, "commands")
     }
     assert found == OPTIONS
     assert max(len(options) for options in found.values()) <= 8
@@ -259,9 +260,9 @@ def test_settings_that_cannot_be_meant(photos: Path, out: Path, code: int, setti
 
 
 def test_a_missing_network_is_said(photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("portrayal.models.source.online", lambda: False)
+    monkeypatch.setattr("portrayal.models.store.online", lambda: False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert "hf download" in refused(5, "run", photos, "--out", out, "--base", "sd15")
+    assert "portrayal models fetch sd15" in refused(5, "run", photos, "--out", out, "--base", "sd15")
     assert not out.exists()
 
 

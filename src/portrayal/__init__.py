@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from portrayal.stages.export_models import export_models
     from portrayal.stages.generate import generate
     from portrayal.stages.like import paint_like
+    from portrayal.stages.models import fetch_models, list_models, verify_models
     from portrayal.stages.paint import paint, paint_base
     from portrayal.stages.prepare import prepare
     from portrayal.stages.report import write_report
@@ -46,10 +47,13 @@ _HOME = {
     "evaluate": "workflow",
     "export_models": "stages.export_models",
     "export_photos": "stages.export",
+    "fetch_models": "stages.models",
     "generate": "stages.generate",
+    "list_models": "stages.models",
     "portray": "workflow",
     "prepare": "stages.prepare",
     "train": "stages.train",
+    "verify_models": "stages.models",
     "write_report": "stages.report",
 }
 
@@ -63,7 +67,9 @@ __all__ = [
     "evaluate",
     "export_models",
     "export_photos",
+    "fetch_models",
     "generate",
+    "list_models",
     "load_config",
     "make_plan",
     "paint",
@@ -72,6 +78,7 @@ __all__ = [
     "portray",
     "prepare",
     "train",
+    "verify_models",
     "write_report",
 ]
 

@@ -29,6 +29,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+models_app = typer.Typer(
+    no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}, rich_markup_mode="markdown"
+)
+app.add_typer(models_app, name="models", help="The models of others: list, fetch and verify them.")
+
 QUICK = ["study.folds=1", "study.readings=3", "study.final=false"]
 THOROUGH = ["study.folds=5", "study.unet_folds=5", "study.seeds=3"]
 EXPECTED_OS_ERRORS = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.EIO}
@@ -68,6 +73,7 @@ SetFlag = Annotated[
 ]
 QuickFlag = Annotated[bool, typer.Option("--quick", hidden=True)]  # shorthands for settings, told in the command's help
 ThoroughFlag = Annotated[bool, typer.Option("--thorough", hidden=True)]
+VaeFlag = Annotated[str | None, typer.Option("--vae", hidden=True)]  # short for one setting, told in the help of run
 ConsentFlag = Annotated[
     bool | None,
     typer.Option(
@@ -94,6 +100,7 @@ def run(
     settings: SetFlag = None,
     quick: QuickFlag = False,
     thorough: ThoroughFlag = False,
+    vae: VaeFlag = None,
     consent: ConsentFlag = None,
     dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
@@ -102,7 +109,8 @@ def run(
 
     Each LoRA is trained three times, each time without a third of the photos, and judged on that third. `--quick`
     trains each model just once: sooner done, and the verdict cannot know the luck of a training. `--thorough` trains
-    each LoRA fifteen times, and sees finer differences.
+    each LoRA fifteen times, and sees finer differences. `--vae` puts another autoencoder in the base: a hub id, a
+    diffusers folder or a .safetensors file.
 
     Examples:
 
@@ -113,7 +121,7 @@ def run(
     portrayal run photos/ann --set study.ranks=[8,16] --set seed=7 --dry-run
     """
     with outcome("run", as_json) as result:
-        plan = portrayal.make_plan(recipe, [*effort(quick, thorough), *overrides(base, class_noun, settings)])
+        plan = portrayal.make_plan(recipe, [*effort(quick, thorough), *overrides(base, class_noun, settings, vae)])
         if dry_run:
             show_plan(plan, result, as_json)
             return
@@ -133,6 +141,7 @@ def plan(
     settings: SetFlag = None,
     quick: QuickFlag = False,
     thorough: ThoroughFlag = False,
+    vae: VaeFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Print what a run would do here, how long it would take and what memory it needs; make nothing.
@@ -140,7 +149,7 @@ def plan(
     The print is a recipe: give it to `--recipe`. `portrayal run PHOTOS --dry-run` prints the same.
     """
     with outcome("plan", as_json) as result:
-        flags = [*effort(quick, thorough), *overrides(base, class_noun, settings)]
+        flags = [*effort(quick, thorough), *overrides(base, class_noun, settings, vae)]
         show_plan(portrayal.make_plan(recipe, flags), result, as_json)
 
 
@@ -154,6 +163,7 @@ def prepare(
     settings: SetFlag = None,
     quick: QuickFlag = False,
     thorough: ThoroughFlag = False,
+    vae: VaeFlag = None,
     consent: ConsentFlag = None,
     check: Annotated[
         bool,
@@ -165,7 +175,7 @@ def prepare(
     """Start a run: upright square pictures, captions, held-out photos, and what was found."""
     with outcome("prepare", as_json) as result:
         wanted = [*(settings or ()), *(["prepare.strict=true"] if strict else [])]
-        plan = portrayal.make_plan(recipe, [*effort(quick, thorough), *overrides(base, class_noun, wanted)])
+        plan = portrayal.make_plan(recipe, [*effort(quick, thorough), *overrides(base, class_noun, wanted, vae)])
         if check:
             sheet = out or Path(f"{name_of(photos)}-check.jpg")
             with progress_lines() as progress:
@@ -376,9 +386,44 @@ def export_photos(
         say(result, as_json, photos=str(written))
 
 
-def overrides(base: str | None, class_noun: str | None, settings: list[str] | None) -> list[str]:
+ModelNames = Annotated[list[str], typer.Argument(metavar="NAME…", help="Names or hub ids.", show_default=False)]
+
+
+@models_app.command("list")
+def models_list(as_json: JsonFlag = False) -> None:
+    """Every model a run may fetch: its job, size and licence, and whether it is on this machine."""
+    with outcome("models list", as_json) as result:
+        from portrayal.progress import print_models
+
+        result["models"] = portrayal.list_models()
+        if not as_json:
+            print_models(result["models"])
+
+
+@models_app.command("fetch")
+def models_fetch(names: ModelNames, as_json: JsonFlag = False) -> None:
+    """Fetch models, so that runs need no network; says size and licence first."""
+    with outcome("models fetch", as_json) as result, progress_lines() as progress:
+        result["models"] = portrayal.fetch_models(names, progress=progress)
+
+
+@models_app.command("verify")
+def models_verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME…]", help="Names or hub ids.", show_default="all that are here")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Check that models on this machine are whole: against the hashes they were fetched by."""
+    with outcome("models verify", as_json) as result, progress_lines() as progress:
+        result["models"] = portrayal.verify_models(names or (), progress=progress)
+
+
+def overrides(
+    base: str | None, class_noun: str | None, settings: list[str] | None, vae: str | None = None
+) -> list[str]:
     """The flags as settings, before those of --set."""
-    flags = {"base.name": base, "subject.class_noun": class_noun}
+    flags = {"base.name": base, "base.vae": vae, "subject.class_noun": class_noun}
     return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in flags.items() if value is not None] + (
         settings or []
     )

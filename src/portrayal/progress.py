@@ -109,6 +109,8 @@ def title_of(stage: str) -> str:
         "steps": "find best step of",
         "generate": "paint scenes",
         "paint": "paint",
+        "fetch": "fetch",
+        "verify": "check",
         "control": "paint to",
     }
     return TITLES.get(stage, f"{verbs.get(kind, kind)} {model.replace('.', ' ')}".strip())
@@ -165,3 +167,19 @@ def print_check(found: dict[str, Any], sheet: str) -> None:
         names = json.dumps(found["drop"], ensure_ascii=False)
         console.print(f"  leave out  --set 'prepare.drop={escape(names)}'")
     console.print(f"      sheet  {escape(sheet)}")
+
+
+def print_models(models: list[dict[str, Any]]) -> None:
+    """A row for each model of others: is it here, how large, under which licence."""
+    from portrayal.models.catalog import file_size
+
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("name", "job", "size", "licence", "on this machine", "hub id"):
+        table.add_column(heading, header_style="dim", justify="right" if heading == "size" else "left")
+    for model in models:
+        here = "[green]yes[/]" if model["state"] == "here" else "[dim]no[/]"
+        size = file_size(model["megabytes"])
+        table.add_row(model["name"], model["job"], size, model["licence"], here, f"[dim]{model['hub_id']}[/]")
+    console.print(table)
+    console.print("[dim]portrayal models fetch NAME gets one; sizes are of what is fetched.[/]")

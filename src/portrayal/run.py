@@ -101,6 +101,13 @@ def write_fault(path: Path, error: OSError | SafetensorError) -> MachineError:
     )
 
 
+def cache_folder() -> Path:
+    """Where files that outlive a run lie: `$PORTRAYAL_CACHE`, or `portrayal` in the user's cache folder."""
+    given = os.environ.get("PORTRAYAL_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(given).expanduser() if given else Path(base) / "portrayal"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with atomic_path(path) as temporary:

@@ -14,7 +14,7 @@ from PIL import Image
 import portrayal
 from portrayal.config import Config
 from portrayal.errors import WeightsError
-from portrayal.models import masker, source
+from portrayal.models import masker, store
 from portrayal.models.masker import Masker, clipseg_masker, load_masker
 from portrayal.pocket import WEIGHTS
 
@@ -70,11 +70,11 @@ def test_pickled_weights_are_never_loaded(clipseg: Path, tmp_path: Path) -> None
 
 
 def test_without_network_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(source, "online", lambda: False)
+    monkeypatch.setattr(store, "online", lambda: False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(WeightsError, match="not on this machine") as caught:
         load_masker(CPU)
-    assert f"hf download {masker.CLIPSEG}" in caught.value.remedy
+    assert "portrayal models fetch clipseg" in caught.value.remedy
 
 
 def test_photos_without_a_mask_get_one_and_the_user_s_own_stays(

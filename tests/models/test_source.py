@@ -19,6 +19,7 @@ from portrayal.errors import WeightsError
 from portrayal.formats.ldm import controlnet_names
 from portrayal.formats.single_file import to_single_file
 from portrayal.models import source as source_module
+from portrayal.models import store
 from portrayal.models.base import load_base
 from portrayal.models.control import find_controlnet, load_controlnet
 from portrayal.models.source import BaseSource, find_base
@@ -31,7 +32,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No network, and no copies on this machine."""
-    monkeypatch.setattr(source_module, "online", lambda: False)
+    monkeypatch.setattr(store, "online", lambda: False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
@@ -92,7 +93,7 @@ def test_a_hub_id_offline_is_refused_quickly(offline: None, name: str) -> None:
     error = refusal(name)
     assert time.monotonic() - started < 5
     assert "cannot be reached" in error.cause
-    assert "hf download" in error.remedy
+    assert "hf download" in error.remedy or "portrayal models fetch sd15" in error.remedy
 
 
 @pytest.mark.parametrize("name", ["owner/na..me", "owner/name--x", "owner/name.", "owner/-x", f"owner/{'x' * 120}"])

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from portrayal.run import atomic_path
-
-
-def cache_folder() -> Path:
-    """Where files that outlive a run lie: `$PORTRAYAL_CACHE`, or `portrayal` in the user's cache folder."""
-    given = os.environ.get("PORTRAYAL_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(given).expanduser() if given else Path(base) / "portrayal"
+from portrayal.run import atomic_path, cache_folder
 
 
 def ensure_class_images(

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from portrayal.models.encoders import Scorer, clip_scorer
-from portrayal.models.source import BaseSource, fetch
+from portrayal.models.source import BaseSource
+from portrayal.models.store import fetch_known
 from portrayal.parallel import LOADING
 from portrayal.pocket import CLOTHES, FRAMINGS, PLACES, WEIGHTS
 
 BLIP = "Salesforce/blip-image-captioning-large"
-BLIP_FILES = ("*.json", "vocab.txt", "model.safetensors")
 BATCH = 8
 MOST_TOKENS = 24
 LOOKS = re.compile(
@@ -52,7 +52,7 @@ def load_captioner(source: BaseSource, device: torch.device) -> Captioner:
     if source.kind == "pocket":
         with LOADING:
             return clip_captioner(pocket_clip(device), (CLOTHES, PLACES, FRAMINGS))
-    folder = fetch(BLIP, None, BLIP_FILES)
+    folder = fetch_known(BLIP)
     with LOADING:
         return blip_captioner(folder, device)
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from portrayal.errors import WeightsError
 from portrayal.models.base import BaseModel
+from portrayal.models.catalog import WEIGHTS_FILES, known_model
 from portrayal.models.checkpoints import read_part, without_memory
 from portrayal.models.lean import make_lean
-from portrayal.models.source import HUB_ID, BaseSource, fetch, on_disk
+from portrayal.models.source import HUB_ID, BaseSource, on_disk
+from portrayal.models.store import fetch, fetch_known
 from portrayal.pocket import embedded_folder
-
-CONTROLNET_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
 def find_controlnet(name: str, source: BaseSource, *, embedded: str, hub_id: str) -> Path:
@@ -29,7 +29,7 @@ def find_controlnet(name: str, source: BaseSource, *, embedded: str, hub_id: str
         WeightsError: If there is none of that name, or it cannot be reached.
     """
     if name == "auto" and source.kind != "pocket":
-        return fetch(hub_id, None, CONTROLNET_FILES)
+        return fetch_known(hub_id)
     if name == "auto":
         return embedded_folder(embedded)
     path = Path(name).expanduser()
@@ -37,8 +37,11 @@ def find_controlnet(name: str, source: BaseSource, *, embedded: str, hub_id: str
         return path
     if on_disk(path) == "file" or path.suffix in {".safetensors", ".ckpt", ".pt", ".pth", ".bin"}:
         return checked_file(path)
+    known = known_model(name)
+    if known is not None and known.job.startswith("ControlNet"):
+        return fetch_known(name)
     if HUB_ID.fullmatch(name):
-        return fetch(name, None, CONTROLNET_FILES)
+        return fetch(name, None, WEIGHTS_FILES)
     raise WeightsError(
         f"There is no ControlNet {name!r}.", "Give auto, a hub id, a folder with config.json or a .safetensors file."
     )

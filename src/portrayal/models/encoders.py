@@ -16,13 +16,13 @@ from torch import Tensor
 
 from portrayal.errors import WeightsError
 from portrayal.models.pose import PoseReader, load_pose_reader
-from portrayal.models.source import BaseSource, fetch
+from portrayal.models.source import BaseSource
+from portrayal.models.store import fetch_known
 from portrayal.parallel import in_threads
 from portrayal.pocket import WEIGHTS
 
 DINO = "facebook/dinov2-base"
 CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"  # SD 1.5 conditions on another CLIP, so it does not mark its own work
-ENCODER_FILES = ("*.json", "merges.txt", "vocab.*", "model.safetensors")
 BATCH = 16
 T = TypeVar("T")
 
@@ -60,10 +60,8 @@ def load_encoders(source: BaseSource, device: torch.device) -> Encoders:
         pose = attempt(lambda: load_pose_reader(source, device), "poses", notes)
         clip = clip_scorer(WEIGHTS / "clip", "pocket's CLIP", "Apache-2.0", device)
         return Encoders(pocket_identity(device), clip, tuple(notes), pose)
-    identity = attempt(lambda: dino_scorer(fetch(DINO, None, ENCODER_FILES), device), "identity", notes)
-    prompt = attempt(
-        lambda: clip_scorer(fetch(CLIP, None, ENCODER_FILES), CLIP, "MIT", device), "prompt fidelity", notes
-    )
+    identity = attempt(lambda: dino_scorer(fetch_known(DINO), device), "identity", notes)
+    prompt = attempt(lambda: clip_scorer(fetch_known(CLIP), CLIP, "MIT", device), "prompt fidelity", notes)
     return Encoders(identity, prompt, tuple(notes))
 
 

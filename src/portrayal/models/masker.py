@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from portrayal.models.source import fetch
+from portrayal.models.store import fetch_known
 from portrayal.parallel import LOADING
 
 CLIPSEG = "CIDAS/clipseg-rd64-refined"
-CLIPSEG_FILES = ("*.json", "merges.txt", "model.safetensors")
 BATCH = 4
 
 
@@ -35,7 +34,7 @@ def load_masker(device: torch.device) -> Masker:
     Raises:
         WeightsError: If its weights cannot be had.
     """
-    return clipseg_masker(fetch(CLIPSEG, None, CLIPSEG_FILES), device)
+    return clipseg_masker(fetch_known(CLIPSEG), device)
 
 
 def clipseg_masker(folder: Path, device: torch.device) -> Masker:

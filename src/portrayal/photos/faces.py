@@ -110,7 +110,7 @@ def _by_yunet(small: npt.NDArray[np.uint8], file: Path) -> Iterator[tuple[tuple[
             _detectors.yunet[file] = detector
     except (cv2.error, SystemError) as error:
         raise WeightsError(
-            f"{file} is damaged, or not YuNet's ONNX file.", f"Fetch it again: hf download {YUNET_HUB_ID}"
+            f"{file} is damaged, or not YuNet's ONNX file.", "Fetch it again: portrayal models fetch yunet"
         ) from error
     detector.setInputSize((small.shape[1], small.shape[0]))
     _, rows = detector.detect(np.ascontiguousarray(small[..., ::-1]))

@@ -100,7 +100,7 @@ def check_photos(photos: Path, config: Config, *, sheet: Path | None = None, pro
 
 def prepare_settings(plan: Plan) -> PrepareSettings:
     """How a plan wants its photos."""
-    from portrayal.models.source import cached_file
+    from portrayal.models.store import cached_file
     from portrayal.photos import PrepareSettings
     from portrayal.photos.faces import YUNET_FILE, YUNET_HUB_ID
 
