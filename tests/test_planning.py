@@ -38,7 +38,7 @@ def test_poses_are_refused_before_training_where_they_cannot_be_read() -> None:
     """Another base has no pose reader; a ready-made skeleton needs none."""
     config = load_config("pocket-demo", ['control.kinds=["openpose"]'])
     other = replace(find_base(config.base), kind="hub", name="owner/name")
-    with pytest.raises(WeightsError, match="owner/name"):
+    with pytest.raises(WeightsError, match="vitpose"):
         check_control(config, other)
     ready = ["control.ready_made=true", "control.reference=pose.png", 'control.kinds=["openpose"]']
     check_control(load_config("pocket-demo", ready), other)

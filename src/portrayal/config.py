@@ -36,13 +36,21 @@ ATTENTION_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 FEED_FORWARD_TARGETS = ("ff.net.0.proj", "ff.net.2")
 TEXT_ENCODER_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
+PEOPLE = frozenset(
+    {"person", "human", "adult", "woman", "man", "girl", "boy", "lady", "gentleman", "guy", "child", "kid", "baby"}
+    | {"toddler", "teenager", "mother", "father", "sister", "brother", "daughter", "son", "wife", "husband", "bride"}
+    | {"groom", "grandmother", "grandfather", "actor", "actress", "singer", "dancer", "model", "athlete", "player"}
+    | {"doctor", "nurse", "soldier", "king", "queen", "prince", "princess"}
+)
+"""Nouns of people, whose faces tell them apart."""
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Precision = Annotated[
     Literal["auto", "no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value == "fp32" else value)
 ]
 SavePrecision = Literal["fp16", "bf16", "fp32"]
 Export = Literal["kohya", "diffusers", "single-file", "pipeline"]
-ControlName = Literal["canny", "openpose"]
+ControlName = Literal["canny", "openpose", "depth", "softedge"]
 SamplerName = Literal[
     "DPM++ 2M",
     "DPM++ 2M Karras",
@@ -80,6 +88,11 @@ class SubjectConfig(Section):
 
     class_prompt: str = "a photo of a {noun}"
     """Prompt of the class images for prior preservation; `{noun}` is filled in."""
+
+    @property
+    def person(self) -> bool:
+        """Whether the noun is a person's."""
+        return bool(set(self.class_noun.lower().split()) & PEOPLE)
 
     @property
     def subject(self) -> str:
@@ -458,7 +471,8 @@ class ControlConfig(Section):
     """Paint them."""
 
     kinds: tuple[ControlName, ...] = ("canny",)
-    """What they are held to: `canny` (the outline), `openpose` (the pose); each kind has its own ControlNet."""
+    """What they are held to: `canny` (the outline), `softedge` (the outline, softly), `openpose` (the pose), `depth`;
+    each kind has its own ControlNet. `pocket` has those of `canny` and `openpose`."""
 
     reference: Path | None = None
     """The reference picture; nothing means a picture of the class, painted by the base."""
@@ -535,6 +549,11 @@ class EvaluationConfig(Section):
 
     num_noises: PositiveInt = 2
     """Noise draws in each stratum, in antithetic pairs."""
+
+    identity: str = "auto"
+    """Who tells the person from others in photographs: `auraface` or `sface` (faces), `dinov2` (the whole picture), or
+    an ONNX file of an ArcFace-like recogniser, whose terms are yours to keep: many are for research only. `auto` takes
+    the first that can be had, for people; for others `dinov2`. `pocket` has its own."""
 
     margin_heldout_loss: PositiveFloat = 0.001
     """Held-out losses closer than this fraction count as equal."""

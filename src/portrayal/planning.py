@@ -168,7 +168,7 @@ def check_control(config: Config, source: BaseSource) -> None:
     from portrayal.models.pose import check_pose_reader
 
     control = config.control
-    reads_pose = any(CONTROL_KINDS[kind].reads_pose for kind in control.kinds)
+    reads_pose = any(CONTROL_KINDS[kind].reader == "pose" for kind in control.kinds)
     if control.enabled and reads_pose and not control.reference_is_control_image:
         check_pose_reader(source)
 

@@ -63,10 +63,10 @@ def test_what_the_verdict_says_names_the_model(kind: str) -> None:
 def test_a_ready_made_skeleton_is_drawn_anew_for_the_base() -> None:
     """Scaled down, sticks of 8 pixels would be 2 thin; the ControlNet knows 4."""
     large = Image.fromarray(draw_skeleton(POSE, (768, 512)))
-    small = np.asarray(CONTROL_KINDS["openpose"].adopt(large, 128))
+    small = np.asarray(CONTROL_KINDS["openpose"].adopt(large, (128, 128)))
     square = (POSE * [1.5, 1, 1]) - np.array([0.25, 0, 0])
     inside = (square[:, 0] > 0.02) & (square[:, 0] < 0.98)
     found = read_skeleton(small)
     assert np.abs(found - square)[inside, :2].max() < 0.04
     grey = Image.new("RGB", (200, 200), "grey")
-    assert CONTROL_KINDS["openpose"].adopt(grey, 128).getpixel((5, 5)) == (128, 128, 128)
+    assert CONTROL_KINDS["openpose"].adopt(grey, (128, 128)).getpixel((5, 5)) == (128, 128, 128)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from portrayal.errors import UsageError, WeightsError
 from portrayal.generation.annotators import openpose
-from portrayal.models.pose import PoseReader, check_pose_reader, load_pose_reader, peaks
+from portrayal.models import store
+from portrayal.models.pose import PhotoPoseReader, PoseReader, check_pose_reader, load_pose_reader, peaks, widened
 from portrayal.models.source import BaseSource
 
 
@@ -60,10 +62,108 @@ def test_a_picture_of_nobody_is_refused() -> None:
         openpose(Image.new("RGB", (64, 64)), Blind(None))
 
 
-def test_other_bases_are_told_to_bring_a_skeleton() -> None:
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(store, "online", lambda: False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+
+@pytest.mark.usefixtures("offline")
+def test_other_bases_are_told_what_to_fetch_or_to_bring_a_skeleton() -> None:
     with pytest.raises(WeightsError, match=r"control\.ready_made=true") as caught:
         check_pose_reader(BaseSource("owner/name", "hub", Path("nowhere")))
-    assert "owner/name" in caught.value.cause
+    assert "portrayal models fetch vitpose rtdetr" in caught.value.remedy
+
+
+class Finder(torch.nn.Module):
+    """Sees these people: chance, and middle and size as parts of the picture."""
+
+    def __init__(self, *people: tuple[float, float, float, float, float]) -> None:
+        super().__init__()
+        self.anything = torch.nn.Parameter(torch.zeros(1))
+        self.people = people
+
+    def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+        assert pixel_values.shape == (1, 3, 640, 640)
+        logits = torch.full((1, len(self.people), 80), -9.0)
+        logits[0, :, 0] = torch.tensor([person[0] for person in self.people]).logit()
+        return SimpleNamespace(logits=logits, pred_boxes=torch.tensor([[person[1:] for person in self.people]]))
+
+
+class Pointer(torch.nn.Module):
+    """Points at the brightest place of the cut, for every joint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anything = torch.nn.Parameter(torch.zeros(1))
+        self.config = SimpleNamespace(backbone_config=SimpleNamespace(image_size=(256, 192)))
+
+    def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+        assert pixel_values.shape == (1, 3, 256, 192)
+        bright = torch.nn.functional.avg_pool2d(pixel_values.mean(dim=1, keepdim=True), 4)
+        return SimpleNamespace(heatmaps=(bright / bright.max()).clamp(0, 1).expand(-1, 17, -1, -1))
+
+
+def lit(x: float, y: float, size: tuple[int, int] = (400, 300)) -> Image.Image:
+    picture = Image.new("RGB", size, "black")
+    place = (round(x * size[0]), round(y * size[1]))
+    picture.paste("white", (place[0] - 8, place[1] - 8, place[0] + 8, place[1] + 8))
+    return picture.filter(ImageFilter.GaussianBlur(3))
+
+
+@pytest.mark.parametrize("where", [(0.3, 0.4), (0.22, 0.6), (0.38, 0.3)])
+def test_places_in_the_cut_are_told_as_places_in_the_picture(where: tuple[float, float]) -> None:
+    reader = PhotoPoseReader(Pointer().eval(), Finder((0.9, 0.3, 0.5, 0.25, 0.6), (0.9, 0.8, 0.8, 0.1, 0.1)).eval())
+
+    found = reader.keypoints([lit(*where)])[0]
+
+    assert np.abs(found[:, :2] - where).max() < 0.01
+    assert (found[:, 2] > 0.9).all()
+
+
+def test_where_nobody_is_found_nothing_is_sure() -> None:
+    reader = PhotoPoseReader(Pointer().eval(), Finder((0.1, 0.5, 0.5, 0.9, 0.9)).eval())
+
+    assert not reader.keypoints([lit(0.5, 0.5)])[0, :, 2].any()
+
+
+def test_joints_beyond_the_edge_are_not_sure() -> None:
+    """A person cut off by the picture's edge: the box widened for the reader reaches beyond it."""
+    left, top, wide, high = widened((0, 0, 100, 100), (400, 300), 0.75)
+
+    assert (wide, high) == (125, pytest.approx(125 / 0.75))
+    assert left < 0
+    assert top < 0
+
+
+def test_the_networks_own_classes_fit() -> None:
+    """ViTPose and RT-DETR of transformers with random weights, as they are saved and loaded."""
+    from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrResNetConfig
+
+    torch.manual_seed(0)
+    backbone = RTDetrResNetConfig(
+        embedding_size=16,
+        hidden_sizes=[16, 16, 16, 16],
+        depths=[1, 1, 1, 1],
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    sizes = {
+        "d_model": 16,
+        "encoder_hidden_dim": 16,
+        "encoder_in_channels": [16, 16, 16],
+        "encode_proj_layers": [2],
+        "feat_strides": [8, 16, 32],
+        "decoder_in_channels": [16] * 3,
+    }
+    sizes |= {"decoder_layers": 1, "num_queries": 8, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "num_denoising": 0}
+    sizes |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    finder = RTDetrForObjectDetection(RTDetrConfig(backbone_config=backbone, **sizes)).eval()
+    reader = PhotoPoseReader(small_reader().model, finder)
+
+    found = reader.keypoints([lit(0.5, 0.5)])
+
+    assert found.shape == (1, 17, 3)
+    assert ((found >= 0) & (found <= 1)).all()
 
 
 @pytest.mark.usefixtures("needs_pose")

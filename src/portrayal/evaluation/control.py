@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -12,12 +12,13 @@ from PIL import Image
 from portrayal.config import ControlConfig
 from portrayal.evaluation.intervals import Floats
 from portrayal.evaluation.metrics import edge_f1, pck
-from portrayal.generation.annotators import SEEN, canny, fit, openpose, redrawn
+from portrayal.generation.annotators import SEEN, canny, depth, fit, openpose, redrawn, softedge
 from portrayal.generation.skeleton import read_skeleton
 
 if TYPE_CHECKING:
     from portrayal.models.base import BaseModel
-    from portrayal.models.pose import PoseReader
+    from portrayal.models.depth import DepthReader
+    from portrayal.models.pose import PhotoPoseReader, PoseReader
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,17 @@ class ControlKind:
         agreement: How well each picture keeps to a control image, 0 to 1, or nothing where that cannot be measured.
         measure: What that number is called in `scores.json`.
         finding: What the verdict says before the number; `{model}` is whose pictures they are.
-        reads_pose: Whether making the control image takes a pose reader.
+        reader: What reads the control image from a picture, and how well pictures keep to it: `pose` or `depth`.
     """
 
     annotate: Callable[[Image.Image, ControlConfig, BaseModel], Image.Image]
     adopt: Callable[[Image.Image, tuple[int, int]], Image.Image]
     embedded: str
     hub_id: str
-    agreement: Callable[[Sequence[Image.Image], Image.Image, ControlConfig, PoseReader | None], Floats | None]
+    agreement: Callable[[Sequence[Image.Image], Image.Image, ControlConfig, Any], Floats | None]
     measure: str
     finding: str
-    reads_pose: bool = False
+    reader: Literal["pose", "depth"] | None = None
 
 
 def outline(image: Image.Image, settings: ControlConfig, _: BaseModel) -> Image.Image:
@@ -67,13 +68,43 @@ def edges_kept(
 
 
 def joints_kept(
-    pictures: Sequence[Image.Image], control: Image.Image, _: ControlConfig, reader: PoseReader | None
+    pictures: Sequence[Image.Image], control: Image.Image, _: ControlConfig, reader: PoseReader | PhotoPoseReader | None
 ) -> Floats | None:
     """PCK of the joints found in each picture against those of the control image."""
     wanted = read_skeleton(np.asarray(control.convert("RGB")))
     if reader is None or not wanted[:, 2].any():
         return None
     return np.array([pck(found, wanted, seen=SEEN) for found in reader.keypoints(pictures)])
+
+
+def nearness(image: Image.Image, _: ControlConfig, base: BaseModel) -> Image.Image:
+    """How near what a picture shows is, the nearest white."""
+    from portrayal.models.depth import load_depth_reader
+
+    return depth(image, load_depth_reader(str(base.device)))
+
+
+def depth_kept(
+    pictures: Sequence[Image.Image], control: Image.Image, _: ControlConfig, reader: DepthReader | None
+) -> Floats | None:
+    """Correlation of each picture's depth with the control image, not below 0."""
+    if reader is None:
+        return None
+    return np.array([alike(depth(picture, reader), control) for picture in pictures])
+
+
+def soft_edges_kept(pictures: Sequence[Image.Image], control: Image.Image, _: ControlConfig, __: object) -> Floats:
+    """Correlation of each picture's soft edges with the control image, not below 0."""
+    return np.array([alike(softedge(picture), control) for picture in pictures])
+
+
+def alike(one: Image.Image, other: Image.Image) -> float:
+    """Pearson's correlation of two pictures' lightness, 0 to 1; a flat one is like none."""
+    first, second = (
+        np.asarray(image.convert("L").resize(other.size), dtype=np.float64).ravel() for image in (one, other)
+    )
+    spread = first.std() * second.std()
+    return max(0.0, float(((first - first.mean()) * (second - second.mean())).mean() / spread)) if spread else 0.0
 
 
 CONTROL_KINDS = {
@@ -94,6 +125,25 @@ CONTROL_KINDS = {
         agreement=joints_kept,
         measure="pck",
         finding="the joints of {model}'s pictures lie where the control image has them at PCK@0.1",
-        reads_pose=True,
+        reader="pose",
+    ),
+    "depth": ControlKind(
+        annotate=nearness,
+        adopt=fit,
+        embedded="controlnet_depth",
+        hub_id="lllyasviel/control_v11f1p_sd15_depth",
+        agreement=depth_kept,
+        measure="depth_correlation",
+        finding="the depth of {model}'s pictures correlates with the control image at r",
+        reader="depth",
+    ),
+    "softedge": ControlKind(
+        annotate=lambda image, *_: softedge(image),
+        adopt=fit,
+        embedded="controlnet_softedge",
+        hub_id="lllyasviel/control_v11p_sd15_softedge",
+        agreement=soft_edges_kept,
+        measure="edge_correlation",
+        finding="the soft edges of {model}'s pictures correlate with the control image at r",
     ),
 }

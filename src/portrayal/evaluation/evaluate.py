@@ -249,7 +249,8 @@ class Judge:
         """How well the pictures of one model keep to a control image, and what that costs in likeness."""
         kind, settings = CONTROL_KINDS[made.kind], self.evidence.config.control
         rows = list(made.pictures.values())
-        agreement = [kind.agreement(row, made.image, settings, self.encoders.pose) for row in rows]
+        reader = getattr(self.encoders, kind.reader) if kind.reader else None
+        agreement = [kind.agreement(row, made.image, settings, reader) for row in rows]
         likeness = [self.likeness(self.look(row).identity, 0) for row in rows]  # the first training painted them
         return ControlEvidence(
             made.name,

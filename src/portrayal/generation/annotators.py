@@ -12,7 +12,8 @@ from portrayal.errors import UsageError
 from portrayal.generation.skeleton import draw_skeleton, read_skeleton
 
 if TYPE_CHECKING:
-    from portrayal.models.pose import PoseReader
+    from portrayal.models.depth import DepthReader
+    from portrayal.models.pose import PhotoPoseReader, PoseReader
 
 SEEN = 0.3
 MIN_JOINTS = 3
@@ -31,7 +32,30 @@ def canny(image: Image.Image, *, low_threshold: int = 100, high_threshold: int =
     return Image.fromarray(edges).convert("RGB")
 
 
-def openpose(image: Image.Image, reader: PoseReader) -> Image.Image:
+def softedge(image: Image.Image) -> Image.Image:
+    """Soft white edges on black, an RGB picture of the same size.
+
+    The steepest change of lightness and colour at two scales (Scharr's gradient), its 99th hundredth white: what a
+    ControlNet for soft edges is shown, without another network. A ready-made one (HED, PiDiNet) is taken too.
+    """
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+    longest = max(image.size)
+    steepest = np.zeros(pixels.shape[:2], np.float32)
+    for sigma in (longest / 512, longest / 170):
+        smooth = cv2.GaussianBlur(pixels, (0, 0), max(sigma, 0.5))
+        across, down = cv2.Scharr(smooth, cv2.CV_32F, 1, 0), cv2.Scharr(smooth, cv2.CV_32F, 0, 1)
+        steepest = np.maximum(steepest, np.sqrt(across**2 + down**2).max(axis=2) * sigma)
+    most = float(np.percentile(steepest, 99))
+    grey = np.clip(steepest / most, 0, 1) if most > 0 else steepest
+    return Image.fromarray((255 * grey).astype(np.uint8)).convert("RGB")
+
+
+def depth(image: Image.Image, reader: DepthReader) -> Image.Image:
+    """How near what a picture shows is, the nearest white, an RGB picture of the same size."""
+    return Image.fromarray((255 * reader.nearness(image)).round().astype(np.uint8)).convert("RGB")
+
+
+def openpose(image: Image.Image, reader: PoseReader | PhotoPoseReader) -> Image.Image:
     """The skeleton of the person in a picture, an RGB picture of the same size.
 
     Raises:

@@ -13,7 +13,7 @@ from portrayal.models.checkpoints import read_part, without_memory
 from portrayal.models.lean import make_lean
 from portrayal.models.source import HUB_ID, BaseSource, on_disk
 from portrayal.models.store import fetch, fetch_known
-from portrayal.pocket import embedded_folder
+from portrayal.pocket import WEIGHTS, embedded_folder
 
 
 def find_controlnet(name: str, source: BaseSource, *, embedded: str, hub_id: str) -> Path:
@@ -30,6 +30,11 @@ def find_controlnet(name: str, source: BaseSource, *, embedded: str, hub_id: str
     """
     if name == "auto" and source.kind != "pocket":
         return fetch_known(hub_id)
+    if name == "auto" and not (WEIGHTS / embedded).is_dir():
+        raise WeightsError(
+            f"pocket has no ControlNet of this kind ({embedded.removeprefix('controlnet_')}).",
+            "It has those of canny and openpose; any other base has all kinds.",
+        )
     if name == "auto":
         return embedded_folder(embedded)
     path = Path(name).expanduser()

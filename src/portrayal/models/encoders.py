@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,9 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from portrayal.errors import WeightsError
-from portrayal.models.pose import PoseReader, load_pose_reader
+from portrayal.models.depth import DepthReader, load_depth_reader
+from portrayal.models.identity import arcface_features, face_embeddings, sface_features, yunet_landmarks
+from portrayal.models.pose import PhotoPoseReader, PoseReader, load_pose_reader
 from portrayal.models.source import BaseSource
-from portrayal.models.store import fetch_known
+from portrayal.models.store import fetch_known, hash_files
 from portrayal.parallel import in_threads
 from portrayal.pocket import WEIGHTS
 
@@ -38,9 +41,13 @@ class Scorer:
     images: Embed
     texts: Embed | None = None
 
+    revision: str = ""
+    """Commit of its repository, or hash of its file."""
+
     def as_json(self) -> dict[str, str]:
         """What `scores.json` records of it."""
-        return {"name": self.name, "licence": self.licence}
+        told = {"name": self.name, "licence": self.licence}
+        return told | ({"revision": self.revision} if self.revision else {})
 
 
 @dataclass(frozen=True)
@@ -50,19 +57,88 @@ class Encoders:
     identity: Scorer | None
     prompt: Scorer | None
     notes: tuple[str, ...] = field(default=())
-    pose: PoseReader | None = None
+    pose: PoseReader | PhotoPoseReader | None = None
+    depth: DepthReader | None = None
 
 
-def load_encoders(source: BaseSource, device: torch.device) -> Encoders:
-    """The scorers that fit a base: its own for `pocket`, DINOv2 and a CLIP that is not the base's for real photos."""
+class Judging(NamedTuple):
+    """What the choice of scorers depends on, besides the base.
+
+    Attributes:
+        identity: `auto`, `auraface`, `sface`, `dinov2`, or an ONNX file of a face recogniser.
+        person: Whether the subject is a person.
+        readers: What pictures held to control images are read by: `pose`, `depth`.
+    """
+
+    identity: str = "auto"
+    person: bool = True
+    readers: tuple[str, ...] = ()
+
+
+DEFAULT_JUDGING = Judging()
+
+
+def load_encoders(source: BaseSource, device: torch.device, judging: Judging = DEFAULT_JUDGING) -> Encoders:
+    """The scorers that fit a base: its own for `pocket`; for photographs faces or DINOv2, and a CLIP not the base's."""
     notes: list[str] = []
     if source.kind == "pocket":
-        pose = attempt(lambda: load_pose_reader(source, device), "poses", notes)
+        pose: Any = attempt(lambda: load_pose_reader(source, device), "poses", notes)
         clip = clip_scorer(WEIGHTS / "clip", "pocket's CLIP", "Apache-2.0", device)
         return Encoders(pocket_identity(device), clip, tuple(notes), pose)
-    identity = attempt(lambda: dino_scorer(fetch_known(DINO), device), "identity", notes)
-    prompt = attempt(lambda: clip_scorer(fetch_known(CLIP), CLIP, "MIT", device), "prompt fidelity", notes)
-    return Encoders(identity, prompt, tuple(notes))
+    pose = attempt(lambda: load_pose_reader(source, device), "poses", notes) if "pose" in judging.readers else None
+    depth = attempt(lambda: load_depth_reader(str(device)), "depth", notes) if "depth" in judging.readers else None
+    identity = load_identity(judging, device, notes)
+    prompt = attempt(lambda: revised_clip(device), "prompt fidelity", notes)
+    return Encoders(identity, prompt, tuple(notes), pose, depth)
+
+
+def load_identity(judging: Judging, device: torch.device, notes: list[str]) -> Scorer | None:
+    """What tells the subject from others: faces for people, where they can be had; DINOv2 for anything else."""
+    choices: dict[str, Callable[[], Scorer]] = {
+        "auraface": auraface_scorer,
+        "sface": sface_scorer,
+        "dinov2": lambda: dino_scorer(fetch_known(DINO), device),
+    }
+    if judging.identity == "auto":
+        order = ["auraface", "sface", "dinov2"] if judging.person else ["dinov2"]
+    elif judging.identity in choices:
+        order = [judging.identity]
+    else:
+        file = Path(judging.identity).expanduser()
+        return attempt(lambda: file_scorer(file), "identity", notes)
+    for name in order:
+        found = attempt(choices[name], f"identity by {name}", notes)
+        if found is not None:
+            return found
+    return None
+
+
+def auraface_scorer() -> Scorer:
+    """AuraFace over YuNet: a face recogniser that may be used for anything."""
+    find, folder = yunet_landmarks(), fetch_known("auraface")
+    features = arcface_features(folder / "glintr100.onnx")
+    return Scorer(
+        "AuraFace v1", "Apache-2.0", partial(face_embeddings, find=find, features=features), revision=folder.name
+    )
+
+
+def sface_scorer() -> Scorer:
+    """SFace over YuNet."""
+    find, folder = yunet_landmarks(), fetch_known("sface")
+    features = sface_features(folder / "face_recognition_sface_2021dec.onnx")
+    return Scorer("SFace", "Apache-2.0", partial(face_embeddings, find=find, features=features), revision=folder.name)
+
+
+def file_scorer(file: Path) -> Scorer:
+    """A face recogniser of the user's own, under terms that are the user's to keep."""
+    if not file.is_file():
+        raise WeightsError(f"evaluation.identity: there is no file {file}.", "Give auto, or an ONNX file.")
+    features = arcface_features(file)
+    hashed = hash_files([file])
+    name = f"{file.name} (given by the user)"
+    return Scorer(
+        name, "not known", partial(face_embeddings, find=yunet_landmarks(), features=features), revision=hashed
+    )
 
 
 def attempt(load: Callable[[], T], what: str, notes: list[str]) -> T | None:
@@ -98,7 +174,7 @@ def dino_scorer(folder: Path, device: torch.device) -> Scorer:
     def embed(images: Sequence[Image.Image]) -> NDArray[np.float32]:
         return in_batches(images, lambda chunk: model(pixels(chunk, 224, device, mean, std)).last_hidden_state[:, 0])
 
-    return Scorer(DINO, "Apache-2.0", embed)
+    return Scorer(DINO, "Apache-2.0", embed, revision=folder.name)
 
 
 def clip_scorer(folder: Path, name: str, licence: str, device: torch.device) -> Scorer:
@@ -125,6 +201,12 @@ def clip_scorer(folder: Path, name: str, licence: str, device: torch.device) -> 
         return in_batches(texts, features)
 
     return Scorer(name, licence, embed_images, embed_texts)
+
+
+def revised_clip(device: torch.device) -> Scorer:
+    """The CLIP that judges prompts of photographs."""
+    folder = fetch_known(CLIP)
+    return replace(clip_scorer(folder, CLIP, "MIT", device), revision=folder.name)
 
 
 def projected(output: Any) -> Tensor:

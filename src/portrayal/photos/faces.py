@@ -100,7 +100,36 @@ def find_faces(image: Image.Image, yunet: Path | None = None) -> list[Face]:
     return sorted(faces, key=lambda face: (-face.box.width * face.box.height, face.box))
 
 
+def find_landmarks(image: Image.Image, yunet: Path) -> npt.NDArray[np.float64] | None:
+    """The points of the largest face in an upright RGB picture: eyes, tip of the nose, corners of the mouth.
+
+    Args:
+        image: The picture, at any size.
+        yunet: YuNet's ONNX file.
+
+    Returns:
+        `(5, 2)`: x and y in the picture's pixels, from the picture's left to its right; nothing without a face.
+
+    Raises:
+        WeightsError: If `yunet` is no ONNX file that OpenCV can read.
+    """
+    scale = min(MAX_ENLARGED, YUNET_SIDE / min(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    small = image.convert("RGB").resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    rows = _yunet_rows(np.asarray(small), yunet)
+    if not len(rows):
+        return None
+    largest = max(rows, key=lambda row: row[2] * row[3])
+    return np.asarray(largest[4:14], dtype=np.float64).reshape(5, 2) / (size[0] / image.width, size[1] / image.height)
+
+
 def _by_yunet(small: npt.NDArray[np.uint8], file: Path) -> Iterator[tuple[tuple[float, ...], float]]:
+    for row in _yunet_rows(small, file):
+        yield tuple(float(value) for value in row[:4]), float(row[14])
+
+
+def _yunet_rows(small: npt.NDArray[np.uint8], file: Path) -> Any:
+    """What YuNet finds: of each face its box, five points and score."""
     detector = _detectors.yunet.get(file)
     try:
         if detector is None:
@@ -114,8 +143,7 @@ def _by_yunet(small: npt.NDArray[np.uint8], file: Path) -> Iterator[tuple[tuple[
         ) from error
     detector.setInputSize((small.shape[1], small.shape[0]))
     _, rows = detector.detect(np.ascontiguousarray(small[..., ::-1]))
-    for row in rows if rows is not None else ():
-        yield tuple(float(value) for value in row[:4]), float(row[14])
+    return () if rows is None else rows
 
 
 def _by_cascades(grey: Grey) -> Iterator[tuple[tuple[float, ...], float]]:

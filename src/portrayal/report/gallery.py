@@ -82,6 +82,22 @@ CONTROL_WORDS = {
         "joints in place",
         "PCK@0.1: the share of joints within a tenth of the figure’s size of where they were asked for",
     ),
+    "depth": ControlWords(
+        "depth",
+        "The depth",
+        "depth",
+        "A ControlNet was shown how near everything in a reference picture is, and made the models paint it so.",
+        "depth kept",
+        "Correlation of each picture’s depth with the reference’s: 1 alike, 0 not",
+    ),
+    "softedge": ControlWords(
+        "softedge",
+        "The outline, softly (softedge)",
+        "soft outline",
+        "A ControlNet was shown the soft edges of a reference picture and made the models paint along them.",
+        "edges kept",
+        "Correlation of each picture’s soft edges with the reference’s: 1 alike, 0 not",
+    ),
 }
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from portrayal.generation.generator import Control, Generator
     from portrayal.generation.pictures import Weights
     from portrayal.models.base import BaseModel
-    from portrayal.models.encoders import Encoders
+    from portrayal.models.encoders import Encoders, Judging
     from portrayal.models.lora_files import LoraFile
 
 
@@ -68,12 +68,22 @@ def shared_base(settled: Settled) -> BaseModel:
 
 
 @lru_cache(maxsize=1)
-def shared_encoders(settled: Settled) -> Encoders:
+def shared_encoders(settled: Settled, judging: Judging) -> Encoders:
     """The scorers that fit a base, loaded once."""
     from portrayal.models.encoders import load_encoders
 
     base = shared_base(settled)
-    return load_encoders(base.source, base.device)
+    return load_encoders(base.source, base.device, judging)
+
+
+def judging_of(config: Config) -> Judging:
+    """What the choice of scorers depends on."""
+    from portrayal.evaluation.control import CONTROL_KINDS
+    from portrayal.models.encoders import Judging
+
+    kinds = config.control.kinds if config.control.enabled else ()
+    readers = sorted({CONTROL_KINDS[kind].reader or "" for kind in kinds} - {""})
+    return Judging(config.evaluation.identity, config.subject.person, tuple(readers))
 
 
 def settled_base(run: Run) -> Settled:
@@ -88,18 +98,18 @@ def settled_by(config: Config) -> Settled:
 
 def encoders_of(run: Run) -> Encoders:
     """What judges the run's pictures."""
-    return shared_encoders(settled_base(run))
+    return shared_encoders(settled_base(run), judging_of(run.config))
 
 
 @lru_cache(maxsize=1)
-def shared_looks(settled: Settled) -> dict[bytes, Any]:  # noqa: ARG001 - other encoders, other looks
+def shared_looks(settled: Settled, judging: Judging) -> dict[bytes, Any]:  # noqa: ARG001 - other encoders, other looks
     """What was seen of pictures so far: scores are measured again once there are pictures held to control images."""
     return {}
 
 
 def looks_of(run: Run) -> dict[bytes, Any]:
     """What was seen of the run's pictures in this process."""
-    return shared_looks(settled_base(run))
+    return shared_looks(settled_base(run), judging_of(run.config))
 
 
 def base_of(run: Run) -> BaseModel:
