@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from portrayal.stages.export import export_photos
     from portrayal.stages.export_models import export_models
     from portrayal.stages.generate import generate
+    from portrayal.stages.hub import publish
     from portrayal.stages.like import paint_like
     from portrayal.stages.models import fetch_models, list_models, verify_models
     from portrayal.stages.paint import paint, paint_base
@@ -52,6 +53,7 @@ _HOME = {
     "list_models": "stages.models",
     "portray": "workflow",
     "prepare": "stages.prepare",
+    "publish": "stages.hub",
     "train": "stages.train",
     "verify_models": "stages.models",
     "write_report": "stages.report",
@@ -77,6 +79,7 @@ __all__ = [
     "paint_like",
     "portray",
     "prepare",
+    "publish",
     "train",
     "verify_models",
     "write_report",

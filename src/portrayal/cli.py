@@ -374,6 +374,47 @@ def export(
 
 
 @app.command()
+def publish(
+    folder: RunFolder,
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where to, on the Hub.", show_default=False)],
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="unet, lora-64, …", show_default="final")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
+    photos: Annotated[bool, typer.Option("--photos", help="Upload the training photos too.")] = False,
+    consent: Annotated[bool, typer.Option("--consent", help="The person agrees to this.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before uploading.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Upload a trained model to the Hugging Face Hub: privately, unless you say otherwise.
+
+    It says what will be uploaded, and asks. A model card, the weights and a few generated pictures go; photos do not.
+    """
+    with outcome("publish", as_json) as result:
+        opened = portrayal.Run.open(folder)
+
+        def agree(publication: Any) -> bool:
+            for line in publication.lines():
+                typer.echo(line, err=True)
+            return yes or (sys.stdin.isatty() and typer.confirm("Upload this?", err=True))
+
+        with progress_lines() as progress:
+            address = portrayal.publish(
+                opened,
+                repository,
+                model,
+                private=not public,
+                photos=photos,
+                consent=consent,
+                agree=agree,
+                progress=progress,
+            )
+        if address is None:
+            fail(result, as_json, 2, "Nothing was uploaded.", "Say yes, or give --yes.")
+        say(result, as_json, published=address)
+
+
+@app.command()
 def export_photos(
     folder: RunFolder,
     out: Annotated[Path, typer.Argument(help="Folder that gets the training folder.", show_default=False)],

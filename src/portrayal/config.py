@@ -418,7 +418,8 @@ class GenerationConfig(Section):
     """How pictures are painted."""
 
     scenes: dict[str, str] = ORIGINAL_SCENES
-    """Name and prompt of each scene; `{subject}` is where the person goes."""
+    """Name and prompt of each scene, or a TOML file of them such as `recipes/scenes.toml`; `{subject}` is where the
+    person goes."""
 
     num_images_per_scene: PositiveInt = 4
     """Pictures of each scene by each model, at the same seeds."""

@@ -12,6 +12,9 @@ from pydantic import ValidationError
 from portrayal.config import ORIGINAL_SCENES, Config, Section
 from portrayal.errors import UsageError, known, nearest
 
+SCENES = "scenes"
+"""The file beside the recipes that lists the scenes."""
+
 
 def recipe_folder() -> Path:
     """Where the recipes lie: in the installed package, or at the top of a checkout."""
@@ -21,7 +24,7 @@ def recipe_folder() -> Path:
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
-    return sorted(path.stem for path in recipe_folder().glob("*.toml"))
+    return sorted(path.stem for path in recipe_folder().glob("*.toml") if path.stem != SCENES)
 
 
 def load_config(recipe: str | None = None, overrides: Iterable[str] = ()) -> Config:
@@ -37,11 +40,36 @@ def load_config(recipe: str | None = None, overrides: Iterable[str] = ()) -> Con
     values: dict[str, Any] = read_recipe(recipe) if recipe else {}
     if recipe:
         values.setdefault("recipe", recipe)
+    with_scenes(values)
     for text in overrides:
         if text.startswith("generation.scenes."):  # one scene more, or another prompt for one: the others stay
             values.setdefault("generation", {}).setdefault("scenes", dict(ORIGINAL_SCENES))
         set_value(values, text)
+        with_scenes(values)
     return validate(values)
+
+
+def with_scenes(values: dict[str, Any]) -> None:
+    """Put the scenes of a file in the place of its name.
+
+    Raises:
+        UsageError: If there is no such file, or it is no TOML.
+    """
+    generation = values.get("generation")
+    if isinstance(generation, dict) and isinstance(generation.get("scenes"), str):
+        generation["scenes"] = read_scenes(generation["scenes"])
+
+
+def read_scenes(name: str) -> Any:
+    """The scenes of a TOML file, by path or by shipped name: pairs of name and prompt, on their own or as `scenes`."""
+    shipped = recipe_folder() / f"{name}.toml"
+    path = shipped if name == SCENES and shipped.is_file() else Path(name).expanduser()
+    if not path.is_file():
+        raise UsageError(
+            f"generation.scenes: there is no file {name!r}.", "Give a TOML file of scenes; recipes/scenes.toml is one."
+        )
+    values = read_toml(path)
+    return values.get("scenes", values)
 
 
 def read_recipe(recipe: str) -> dict[str, Any]:
@@ -50,6 +78,11 @@ def read_recipe(recipe: str) -> dict[str, Any]:
     path = shipped if shipped.is_file() else Path(recipe)
     if not path.is_file():
         raise UsageError(f"There is no recipe {recipe!r}.", nearest(recipe, recipe_names()) or known(recipe_names()))
+    return read_toml(path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -16,6 +16,7 @@ from portrayal.stages.control import generate_controlled
 from portrayal.stages.evaluate import measure
 from portrayal.stages.generate import generate, paint_model
 from portrayal.stages.prepare import prepare
+from portrayal.stages.publish import write_card
 from portrayal.stages.report import write_report
 from portrayal.stages.shared import FINAL, base_ahead, dataset_of, silent, tell
 from portrayal.stages.train import train, train_final
@@ -98,6 +99,9 @@ def evaluate(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
     if run.config.control.enabled:
         generate_controlled(run, progress=progress)
         scores = measure(run, progress=progress)
+    for row in scores["models"]:
+        if row["name"] in run.config.methods:
+            write_card(run, row["name"], row["name"])
     finish(run, scores, progress)
     return scores
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Literal
 
@@ -63,6 +63,15 @@ class ModelCardInfo:
     text_encoder_folder: str | None = None
     """Folder of a tuned text encoder that belongs to the UNet; nothing if there is none."""
 
+    scores: Mapping[str, str] = field(default_factory=dict)
+    """What was measured of it, by what that is called; nothing before it is judged."""
+
+    verdict: str = ""
+    """What follows from that, in a sentence."""
+
+    samples: tuple[tuple[str, str], ...] = ()
+    """Generated pictures beside the card: file and prompt."""
+
 
 def model_card(info: ModelCardInfo) -> str:
     """Write a model card for the Hugging Face Hub: Markdown with YAML front matter.
@@ -73,9 +82,11 @@ def model_card(info: ModelCardInfo) -> str:
         _front_matter(info),
         f"# {_one_line(info.title)}",
         _what_it_is(info),
+        *(["<Gallery />"] if info.samples else []),
         f"## Trigger phrase\n\n{_code(info.instance_prompt)}",
         f"## Use\n\n{_how_to_load(info)}",
         f"## Training\n\n{_settings_table(info.settings)}",
+        *([f"## Scores\n\n{_scores(info)}"] if info.scores else []),
         f"## The person shown\n\n{_person(info)}",
         f"## Licence\n\n{_terms(info.base_licence)}",
     ]
@@ -95,7 +106,18 @@ def _front_matter(info: ModelCardInfo) -> str:
         entries["base_model_relation"] = "adapter" if info.kind == "lora" else "finetune"
     entries |= {"library_name": "diffusers", "pipeline_tag": "text-to-image", "inference": False}
     entries |= {"instance_prompt": info.instance_prompt, "tags": tags}
-    return "\n".join(["---", *(f"{key}: {_yaml(value)}" for key, value in entries.items()), "---"])
+    lines = [f"{key}: {_yaml(value)}" for key, value in entries.items()]
+    if info.samples:
+        lines.append("widget:")
+    for file, prompt in info.samples:
+        lines += [f"- text: {_yaml(prompt)}", "  output:", f"    url: {_yaml(file)}"]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _scores(info: ModelCardInfo) -> str:
+    rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in info.scores.items()]
+    verdict = f"\n\n{_one_line(info.verdict)}" if info.verdict else ""
+    return "\n".join(["| measure | value |", "|---|---|", *rows]) + verdict
 
 
 def _yaml(value: object) -> str:

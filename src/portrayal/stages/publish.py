@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from portrayal.config import LoraMethod
 from portrayal.run import Run, write_bytes, write_text
@@ -22,11 +22,13 @@ def publish_model(run: Run, name: str, model: str, num_photos: int) -> None:
 
 def write_card(run: Run, name: str, model: str) -> None:
     """Write the model card: what it is, how to load it, the terms of the base it came from."""
-    write_text(run.model_folder(name) / "README.md", card_of(run, model))
+    path, card = run.model_folder(name) / "README.md", card_of(run, model)
+    if not path.is_file() or path.read_text(encoding="utf-8") != card:
+        write_text(path, card)
 
 
-def card_of(run: Run, model: str) -> str:
-    """The model card of a trained model."""
+def card_of(run: Run, model: str, samples: Sequence[tuple[str, str]] = ()) -> str:
+    """The model card of a trained model, with its scores if it has been judged."""
     from portrayal.formats.model_card import ModelCardInfo, model_card
 
     method, provenance = run.config.methods[model], run.provenance
@@ -42,8 +44,36 @@ def card_of(run: Run, model: str) -> str:
         consent=True if provenance["consent"] == "stated by the user" else None,
         weights_file="pytorch_lora_weights.safetensors" if lora else "unet",
         text_encoder_folder="text_encoder" if method.train_text_encoder and not lora else None,
+        samples=tuple(samples),
+        **measured(run, model),
     )
     return model_card(info)
+
+
+def measured(run: Run, model: str) -> dict[str, Any]:
+    """What a card says of a model's scores, if they are there."""
+    path = run.folder / "scores.json"
+    scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"models": []}
+    row = next((row for row in scores["models"] if row["name"] == model), None)
+    if row is None:
+        return {}
+    told = {
+        "Likeness to held-out photos (cosine)": interval_text(row["identity"]),
+        "Real photos of the person among each other": interval_text(scores["levels"]["identity_real"]),
+        "Strangers": interval_text(scores["levels"]["identity_stranger"]),
+        "Prompt obeyed (cosine)": interval_text(row["prompt"]),
+        "Held-out loss against the base's": f"{-100 * row['heldout_gain']['mean']:+.1f} %",
+        "Lightness against the photos and the base": f"{row['colour']['lightness_difference']:+.1f} L*",
+    }
+    judges = [scores["encoders"][axis] for axis in ("identity", "prompt") if scores["encoders"][axis]]
+    told["Judged by"] = ", ".join(f"{judge['name']} ({judge['licence']})" for judge in judges)
+    known = {name: value for name, value in told.items() if value}
+    return {"scores": known, "verdict": scores["verdict"]["sentence"]}
+
+
+def interval_text(interval: dict[str, float] | None) -> str:
+    """`0.90 (0.84 to 0.95)`, or nothing."""
+    return "" if interval is None else f"{interval['mean']:.2f} ({interval['low']:.2f} to {interval['high']:.2f})"
 
 
 def write_kohya(run: Run, name: str, model: str, num_photos: int) -> None:
