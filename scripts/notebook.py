@@ -24,8 +24,8 @@ CELLS: list[tuple[str, str]] = [
 
 The experiment that the project began with: DreamBooth on the photos of one person, the full UNet and LoRAs at several
 ranks, five scenes, a ControlNet, and a comparison. Here it runs on `pocket`, the base inside the package, which paints
-drawings of 128 pixels on the CPU in minutes. **For Stable Diffusion 1.5 change one line**, `BASE = "sd15"`, on a machine
-with a GPU (Colab: *Runtime → Change runtime type → GPU*).""",
+drawings of 128 pixels on the CPU in minutes. **For Stable Diffusion 1.5 change one line**, `BASE = "sd15"`, on a
+machine with a GPU (Colab: *Runtime → Change runtime type → GPU*).""",
     ),
     (
         "code",
@@ -72,7 +72,8 @@ print("\\n".join(plan.estimate().lines()))""",
     (
         "markdown",
         """## The photos
-What the check says of each, and of the set. Consent first: train only on people who agreed, on drawn ones, or on animals.""",
+What the check says of each, and of the set. Consent first: train only on people who agreed, on drawn ones, or on
+animals.""",
     ),
     (
         "code",

@@ -71,9 +71,12 @@ def measured(run: Run, model: str) -> dict[str, Any]:
     return {"scores": known, "verdict": scores["verdict"]["sentence"]}
 
 
-def interval_text(interval: dict[str, float] | None) -> str:
-    """`0.90 (0.84 to 0.95)`, or nothing."""
-    return "" if interval is None else f"{interval['mean']:.2f} ({interval['low']:.2f} to {interval['high']:.2f})"
+def interval_text(interval: dict[str, float | None] | None) -> str:
+    """`0.90 (0.84 to 0.95)`, `0.90` where too little was seen for an interval, or nothing."""
+    if interval is None or interval["mean"] is None:
+        return ""
+    known = interval["low"] is not None and interval["high"] is not None
+    return f"{interval['mean']:.2f}" + (f" ({interval['low']:.2f} to {interval['high']:.2f})" if known else "")
 
 
 def write_kohya(run: Run, name: str, model: str, num_photos: int) -> None:
