@@ -182,7 +182,7 @@ def waiting_room(device: torch.device) -> torch.device:
     """Where replaced parts wait: on a large GPU where they are, which saves seconds each time; else on the CPU."""
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
-    share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)(index)  # torch 2.6 cannot tell
+        share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)(index)  # torch 2.6 cannot tell
         if share * torch.cuda.get_device_properties(device).total_memory >= ROOMY_GIB * 2**30:
             return device
     return torch.device("cpu")
