@@ -43,7 +43,13 @@ CASES = {
     "unet, small": ([UNET.model_copy(update={"master_weights": False})], []),
     "unet, fp16": ([UNET], ["training.mixed_precision=fp16"]),
     "lora, fp16": (LORAS[:1], ["training.mixed_precision=fp16"]),
+    "unet+text, fp16": ([UNET.model_copy(update={"train_text_encoder": True})], ["training.mixed_precision=fp16"]),
+    "pack with text, fp16": (
+        [one.model_copy(update={"train_text_encoder": True}) for one in LORAS],
+        ["training.mixed_precision=fp16", "training.prior_loss_weight=0.5"],
+    ),
     "unet, fp32": ([UNET], ["training.mixed_precision=no"]),
+    "unet, adafactor": ([UNET], ["training.optimizer.name=adafactor"]),
     "lora, schedule": (LORAS[:1], ["training.lr_scheduler=cosine", "training.lr_warmup_steps=10"]),
     "lora, adafactor": (LORAS[:1], ["training.optimizer.name=adafactor"]),
 }
@@ -125,6 +131,26 @@ def test_every_way_of_training_can_be_captured(case: str, encoded, tmp_path: Pat
     for captured, plain in zip(found, expected, strict=True):
         assert float((captured / plain - 1).abs().max()) < 2e-2
         assert not torch.equal(plain[0], plain[-1])
+
+
+@pytest.mark.parametrize("graph", [True, False])
+@pytest.mark.parametrize("case", ["unet, fp16", "unet, adafactor", "unet+text, fp16", "pack with text, fp16"])
+def test_gradients_of_half_weights_are_as_long_as_those_of_full_ones(
+    case: str, graph: bool, encoded, tmp_path: Path
+) -> None:
+    """What one step leaves behind would make the next ones' longer."""
+    methods, settings = CASES[case]
+    methods = [one.model_copy(update={"max_train_steps": FEW, "learning_rate": 1e-7}) for one in methods]
+    norms = {}
+    for precision in (settings, [*settings, "training.mixed_precision=no"]):
+        config = config_of(*precision, f"training.cuda_graph={str(graph).lower()}")
+        tasks = tasks_of(methods, encoded, tmp_path / str(len(precision)))
+        trainer.train(cuda_base(config), tasks, config, tmp_path / f"work-{len(precision)}", lambda *_: None)
+        lines = [json.loads(line) for line in (tasks[-1].folder / "training.jsonl").read_text().splitlines()]
+        assert not any(line["skipped"] for line in lines)
+        norms[len(precision)] = torch.tensor([line["grad_norm"] for line in lines])
+    halves, full = norms.values()
+    assert float((halves / full - 1).abs().max()) < 0.1
 
 
 def test_what_leaves_a_pack_leaves_the_others_as_they_were(encoded, tmp_path: Path) -> None:

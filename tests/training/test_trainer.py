@@ -456,3 +456,28 @@ def test_a_checkpoint_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="cannot hold set"):
         save_checkpoint(tmp_path / "c", {"x": {1, 2}})
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_with_masters_beside_them_are_trained_as_weights_without(
+    pocket, encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU in half precision with an optimizer of torch's; here both are fp32, so the steps are the same."""
+    records = {}
+    for masters in (False, True):
+        attached = trainer.attach_tasks
+        with monkeypatch.context() as patched:
+
+            def beside(*arguments: Any, masters: bool = masters, attached: Any = attached) -> Any:
+                found = attached(*arguments)
+                if masters:
+                    found.halve()
+                return found
+
+            patched.setattr(trainer, "attach_tasks", beside)
+            folder = tmp_path / str(masters)
+            with session(pocket, "unet", METHODS["unet+text"], encoded, config_of(), folder) as state:
+                assert bool(state.attached.masters) is masters
+                records[masters] = [train_step(state) for _ in range(STEPS)]
+    for alone, beside_masters in zip(records[False], records[True], strict=True):
+        assert beside_masters.loss == pytest.approx(alone.loss, rel=1e-5)
+        assert beside_masters.grad_norm == pytest.approx(alone.grad_norm, rel=1e-4)

@@ -19,8 +19,6 @@ from torch.nn import functional
 
 from portrayal.errors import OutOfMemoryError, UsageError, WeightsError
 from portrayal.models.checkpoints import read_part, without_memory
-from portrayal.models.checkpoints import read_part, without_memory
-from portrayal.models.checkpoints import read_part, without_memory
 from portrayal.models.lean import make_lean
 from portrayal.models.source import BaseSource
 from portrayal.parallel import LOADING
@@ -114,10 +112,6 @@ def load_base(source: BaseSource, *, device: torch.device, dtype: torch.dtype) -
             make_lean(parts["vae"])
     except WeightsError:
         raise
-    except WeightsError:
-        raise
-    except WeightsError:
-        raise
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(f"{source.name} does not fit on {device}.", "Use a smaller base or the CPU.") from error
     except (OSError, ValueError, RuntimeError, KeyError) as error:
@@ -189,7 +183,7 @@ def file_parts(source: BaseSource, dtype: torch.dtype, names: Collection[str] = 
     def of_config(model: Any, part: str) -> Any:
         return model.from_config(model.load_config(folder, subfolder=part, local_files_only=True))
 
-    builders = {
+    builders: dict[str, Callable[[], Any]] = {
         "vae": partial(without_memory, partial(of_config, AutoencoderKL, "vae")),
         "unet": partial(without_memory, partial(of_config, UNet2DConditionModel, "unet")),
         # Made in memory: it has numbers of its own besides its weights.
@@ -208,9 +202,7 @@ def parts_of(source: BaseSource, dtype: torch.dtype, names: Collection[str] = PA
         found["vae"] = other_vae(source, dtype)
     if "noise_scheduler" in found and source.prediction_type is not None:
         scheduler = found["noise_scheduler"]
-        found["noise_scheduler"] = type(scheduler).from_config(
-            scheduler.config, prediction_type=source.prediction_type
-        )
+        found["noise_scheduler"] = type(scheduler).from_config(scheduler.config, prediction_type=source.prediction_type)
     return found
 
 
@@ -220,9 +212,7 @@ def other_vae(source: BaseSource, dtype: torch.dtype) -> Any:
 
     assert source.vae is not None
     if source.vae.is_dir():
-        return AutoencoderKL.from_pretrained(
-            source.vae, torch_dtype=dtype, use_safetensors=True, local_files_only=True
-        )
+        return AutoencoderKL.from_pretrained(source.vae, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
     config = AutoencoderKL.load_config(source.folder, subfolder="vae", local_files_only=True)
     return read_part("vae", source.vae, partial(without_memory, partial(AutoencoderKL.from_config, config)), dtype)
 

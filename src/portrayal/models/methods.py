@@ -92,7 +92,10 @@ class Attached:
             torch._foreach_copy_([master.grad for master in self.masters.values() if master.grad is not None], found)
 
     def zero_grad(self) -> None:
-        """The optimizer forgets all gradients there are."""
+        """Forget the gradients of weights that compute beside masters: the optimizer knows only those."""
+        if self.masters:
+            for weight in self.computing().values():
+                weight.grad = None
 
     def save(self, folder: Path, precision: str) -> None:
         """Write safetensors: a diffusers UNet folder, or a LoRA file for diffusers."""

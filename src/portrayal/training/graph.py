@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from portrayal.models.base import recording_stream
 from portrayal.training.state import TrainingState
@@ -20,11 +21,19 @@ PLAIN_STEPS = 2
 
 
 class Recording(NamedTuple):
-    """A graph with the buffers it reads and writes."""
+    """A graph with the buffers it reads and writes.
+
+    Attributes:
+        graph: The step, or its gradients alone.
+        inputs: What it reads.
+        outputs: What it says.
+        gradients: Weights and where it leaves their gradients, for an optimizer that cannot be recorded.
+    """
 
     graph: torch.cuda.CUDAGraph
     inputs: list[Inputs]
     outputs: Outputs
+    gradients: list[tuple[Tensor, Tensor]]
 
 
 class CapturedStep:
@@ -57,8 +66,11 @@ class CapturedStep:
         for buffer, one in zip(recording.inputs, inputs, strict=True):
             buffer.fill(one)
         recording.graph.replay()
-        if not records_optimizer(state):
-            descend(state, recording.outputs)  # the gradients stay where the graph leaves them
+        if recording.gradients:
+            for weight, gradient in recording.gradients:
+                weight.grad = gradient  # where the graph left it
+            descend(state, recording.outputs)
+            forget_gradients(state)
         return recording.outputs
 
     def _plainly(self, state: TrainingState, inputs: Sequence[Inputs]) -> Outputs:
@@ -86,7 +98,10 @@ class CapturedStep:
             forget_gradients(state)
             self.note(f"Steps are taken one launch at a time, which is slower: {str(error).splitlines()[0]}")
             return None
-        self.recordings[key] = Recording(graph, buffers, outputs)
+        weights = [] if records_optimizer(state) else state.trainable()
+        gradients_of = [(weight, weight.grad) for weight in weights if weight.grad is not None]
+        forget_gradients(state)
+        self.recordings[key] = Recording(graph, buffers, outputs, gradients_of)
         return self.recordings[key]
 
 

@@ -127,6 +127,10 @@ class TrainingState:
         groups = self.optimizer.param_groups
         return [weight for group in groups if group.get("member", 0) == number for weight in group["params"]]
 
+    def trainable(self) -> list[Tensor]:
+        """The trainable weights of all learners."""
+        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
+
     def leave(self, learner: Learner) -> None:
         """Let a learner that is done go: the others of its pack go on as they were."""
         if len(self.learners) == 1:
