@@ -6,9 +6,10 @@ On one GPU, random weights, 512 px: `portrayal run` passes through every stage, 
 encoder trained and frozen: class images, the full UNet and a LoRA of rank 64, a few steps each at batch 1; every scene
 by the base and both; pictures held to the outline and to the soft outline, each by its ControlNet; judged by stand-ins;
 the report. Then both ControlNets at once, each with its scale and its part of the steps. Every run is a process of its
-own. `peak` is what tensors took at the fullest, `held` what PyTorch held of the GPU; seconds count from the process's
-start to its end, imports, loading and recording of steps included. Few steps: it is the stages that are shown to work,
-not speed, which other benchmarks tell. Losses of the last step are there to show that fp16 stays finite.
+own, and what an earlier call on this commit and machine ran is not run again. `peak` is what tensors took at the
+fullest, `held` what PyTorch held of the GPU; seconds count from the process's start to its end, imports, loading and
+recording of steps included. Few steps: it is the stages that are shown to work, not speed, which other benchmarks tell.
+Losses of the last step are there to show that fp16 stays finite.
 
 Without a GPU `pocket` passes through the same with fewer pictures, in fp32 and bf16, and nothing is kept.
 """
@@ -31,7 +32,7 @@ from typing import Any
 import torch
 
 import portrayal
-from benchmarks.record import print_table, read, save
+from benchmarks.record import earlier, print_table, read, save
 from benchmarks.standins import base_here, write_scorers
 from benchmarks.timing import PHOTOS, on_gpu
 
@@ -91,8 +92,11 @@ def inside(asked: Json) -> Json:
         raise SystemExit(f"a loss is not finite: {losses}")
     told = {name: read(run.folder / "models" / name / "method.json")["peak_memory_gib"] or "" for name in losses}
     gib = 2**30
+    peaks = [0.0]
+    if on_gpu():  # each training counts anew
+        peaks = [torch.cuda.max_memory_allocated() / gib, *map(float, told.values())]
     return {
-        "peak GiB": round(torch.cuda.max_memory_allocated() / gib, 2) if on_gpu() else "",
+        "peak GiB": round(max(peaks), 2) if on_gpu() else "",
         "held GiB": round(torch.cuda.max_memory_reserved() / gib, 2) if on_gpu() else "",
         "unet GiB": told["unet"],
         "lora-64 GiB": told["lora-64"],
@@ -135,7 +139,7 @@ def main() -> None:
     if arguments.inside:
         print(json.dumps(inside(json.loads(arguments.inside))))
         return
-    rows: list[Json] = []
+    rows: list[Json] = earlier("whole_runs") or []
     with base_here(arguments.base) as base, tempfile.TemporaryDirectory() as temporary:
         environment = os.environ | {"PORTRAYAL_CACHE": str(Path(temporary) / "cache")}
         if on_gpu():
@@ -146,7 +150,8 @@ def main() -> None:
         common = {"base": base, "photos": str(arguments.photos), "class": arguments.class_noun}
         for precision, trained in product(("bf16", "fp16") if on_gpu() else ("no", "bf16"), ("trained", "frozen")):
             asked = {"precision": precision, "text encoder": trained, "steps": arguments.steps if on_gpu() else 2}
-            rows.append(once(common | asked, environment))
+            if not any(row["precision"] == precision and row["text encoder"] == trained for row in rows):
+                rows.append(once(common | asked, environment))
             if on_gpu():  # after each: the machine may be lent for less time than all of them take
                 settings = {"steps": arguments.steps, "resolution": 512, "photos": arguments.photos.name}
                 save("whole_runs", rows, settings | {"class": arguments.class_noun, "controls": BOTH})

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from portrayal.config import Config, LoraMethod
 from portrayal.errors import UsageError
-from portrayal.settings import load_config, parse_value, recipe_folder, recipe_names, set_value, validate
+from portrayal.settings import load_config, parse_value, recipe_names, set_value, validate
 
 KEYS = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
 TOML_VALUES = st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False)
@@ -43,9 +43,12 @@ def test_a_typo_is_answered_with_the_nearest_name(setting: str, answer: str) -> 
         ("study.ranks=[4,0]", "study.ranks.1: "),
         ("study.ranks=[4,4]", "study.ranks: each rank may stand here once"),
         ("control.kinds=[]", "control: kinds: name at least one"),
-        ('control.kinds=["depth"]', "control.kinds.0: "),
+        ('control.kinds=["sketch"]', "control.kinds.0: "),
         ('control.kinds=["canny","canny"]', "control: kinds: each kind may stand here once"),
-        ('control.controlnet={depth="auto"}', "control: controlnet: no kind 'depth'; there are canny, openpose"),
+        (
+            'control.controlnet={sketch="auto"}',
+            "control: controlnet: no kind 'sketch'; there are canny, openpose, depth",
+        ),
         ("base.resolution=100", "base.resolution: must be a multiple of 8, such as 96"),
         ("training.mixed_precision=fp64", "training.mixed_precision: "),
         ("training.snr_gamma=-1", "training.snr_gamma: "),
@@ -140,7 +143,7 @@ def test_a_config_survives_being_written_down(negative_prompt: str, seed: int, r
     assert validate(tomllib.loads(config.to_toml())) == config
 
 
-@pytest.mark.parametrize("recipe", sorted(path.stem for path in recipe_folder().glob("*.toml")))
+@pytest.mark.parametrize("recipe", recipe_names())
 def test_every_recipe_loads_and_survives_being_written_down(recipe: str) -> None:
     config = load_config(recipe)
     assert config.recipe == recipe

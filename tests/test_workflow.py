@@ -153,8 +153,10 @@ def test_events_tell_the_stages_in_order(tiny_run: Run) -> None:
     events = [json.loads(line) for line in (tiny_run.folder / "events.jsonl").read_text().splitlines()]
     finished = [event["stage"] for event in events if event["kind"] == "finished"]
     first = [stage for number, stage in enumerate(finished) if stage not in finished[:number]]
-    wanted = ["prepare", "class_images", "train.unet", "train.lora-2+4, 4 trainings"]
-    assert first[:4] == wanted
+    if "class_images" in first:  # else another test's run painted the same ones, which are shared
+        assert first.index("class_images") == 1
+        first.remove("class_images")
+    assert first[:3] == ["prepare", "train.unet", "train.lora-2+4, 4 trainings"]
     assert first[-1] == "report"
 
 
