@@ -9,7 +9,7 @@ with the same scheduler and otherwise as they come, the LoRA by `load_lora_weigh
 
 Pictures per second are the median of repetitions, each a call for some batches, from prompts and seeds to pictures in
 memory; of ours a call's first step is plain and its
-second is recorded, which counts; `after the first batch` is without.
+second is recorded, which counts.
 `to files` is the plain call once, with each picture written as PNG, ours through `paint_missing` (eight writers),
 theirs by `save`, into a fresh folder; pictures of random weights are noise, which PNG packs slowly.
 
@@ -81,7 +81,6 @@ class Painting:
             "way": way,
             "pictures/s": round(speed, 2),
             "of repetitions": f"{min(self.whole):.2f}–{max(self.whole):.2f}",
-            "after the first batch": round(statistics.median(self.later), 2),
             "at least": least,
             "aim": aim,
             "of the card's limit": round(speed / limit, 3),

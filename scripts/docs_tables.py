@@ -16,7 +16,13 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 def rows_of(name: str, key: str) -> list[dict[str, Any]]:
     """The rows that a benchmark wrote."""
-    found: list[dict[str, Any]] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["figures"][key]
+    found: list[dict[str, Any]] = figures_of(name)[key]
+    return found
+
+
+def figures_of(name: str) -> dict[str, Any]:
+    """All that a benchmark found."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["figures"]
     return found
 
 
@@ -130,7 +136,7 @@ def rules() -> str:
 
 def study_times() -> str:
     """Where the time of the default study goes, and what its LoRAs take one by one."""
-    figures = json.loads((RESULTS / "pocket_demo.json").read_text(encoding="utf-8"))["figures"]
+    figures = figures_of("pocket_demo")
     stages, alone = figures["stage_seconds"], figures["one_by_one_seconds"]
     groups = {
         "full UNet, one training": ("train.unet",),
@@ -149,13 +155,74 @@ def study_times() -> str:
 
 
 def training_speeds() -> str:
-    """Images a second of each training on the large card, as a share of its limit, and memory."""
-    limit = "of the card's limit"
-    lines = [f"| trained | photos in a batch | images/s | {limit} | peak GiB |", "|---|---|---|---|---|"]
+    """Images a second of each training on the large card, beside diffusers' scripts and its limit, and memory."""
+    limit, times = "of the card's limit", "times diffusers"
+    lines = [f"| trained | photos in a batch | images/s | {times} | {limit} | peak GiB |", "|---|---|---|---|---|---|"]
     for row in rows_of("training_speed", "training"):
-        share = f"{100 * row[limit]:.0f} %"
-        lines.append(f"| {row['trained']} | {row['batch']} | {row['images/s']:.1f} | {share} | {row['peak GiB']:.1f} |")
+        beside = f"{row[times]:.1f}" if row[times] else ""
+        figures = f"{row['images/s']:.1f} | {beside} | {100 * row[limit]:.0f} % | {row['peak GiB']:.1f}"
+        lines.append(f"| {row['trained']} | {row['batch']} | {figures} |")
     return "\n".join(lines)
+
+
+def first_step() -> str:
+    """Seconds from the command to the first step."""
+    row: dict[str, Any] = figures_of("training_speed")["first_step"]
+    return (
+        f"From the command `portrayal train` to the first step on disk (LoRA 64, second run on a machine): "
+        f"{row['seconds']:.0f} s; diffusers' LoRA script: {row['diffusers']:.0f} s."
+    )
+
+
+def painting_speeds() -> str:
+    """Pictures a second, beside diffusers' pipelines."""
+    limit = "of the card's limit"
+    lines = [f"| painted | ours, pictures/s | diffusers, pictures/s | times | {limit} |", "|---|---|---|---|---|"]
+    rows = {(row["side"], row["way"]): row for row in rows_of("painting_speed", "pictures")}
+    for side, way in rows:
+        if side == "ours":
+            ours, theirs = rows[side, way], rows["diffusers", way]
+            speeds = f"{ours['pictures/s']:.1f} | {theirs['pictures/s']:.1f} | {ours['times diffusers']:.2f}"
+            lines.append(f"| {way} | {speeds} | {100 * ours[limit]:.0f} % |")
+    return "\n".join(lines)
+
+
+def experiment() -> str:
+    """Seconds of the whole experiment by stage, the first time on a machine and after."""
+    found = figures_of("experiment_speed")
+    lines = ["| part | first run on a machine, s | then, s |", "|---|---|---|"]
+    titles = {"train.unet": "train the full UNet", "train.lora": "train the LoRAs", "steps": "choose steps"}
+    for stage, seconds in found["stages"].items():
+        lines.append(f"| {titles.get(stage, stage)} | {found['stages, cold'][stage]:.0f} | {seconds:.0f} |")
+    return "\n".join([*lines, f"| **all** | **{found['cold']:.0f}** | **{found['seconds']:.0f}** |"])
+
+
+def small_cards() -> str:
+    """What fits under a cap."""
+    lines = ["| trained | cap, GiB | images/s | peak of tensors, GiB | held by PyTorch, GiB |", "|---|---|---|---|---|"]
+    for row in rows_of("small_cards", "fitting"):
+        title = "full UNet" if row["model"] == "unet" else "LoRA 64"
+        figures = f"{row['images/s']:.1f} | {row['peak GiB']:.1f} | {row['held GiB']:.2f}"
+        lines.append(f"| {title} | {row['cap, GiB']} | {figures} |")
+    return "\n".join(lines)
+
+
+def short(value: Any) -> str:
+    """A count as it is, an error with its power of ten."""
+    return f"{value:.1e}" if isinstance(value, float) and value else str(value or 0)
+
+
+def round_trips() -> str:
+    """What other readers make of our files."""
+    found = figures_of("round_trips")
+    loras = {name: row for name, row in found.items() if name != "checkpoint"}
+    lines = [f"| | {' | '.join(f'LoRA of {name}' for name in loras)} |", "|---|" + "---|" * len(loras)]
+    for key in next(iter(loras.values())):
+        cells = [short(row[key]) for row in loras.values()]
+        lines.append(f"| {key} | {' | '.join(cells)} |")
+    whole = found["checkpoint"]
+    said = " and ".join(name.removeprefix("bit for bit in ") for name, same in whole.items() if same is True)
+    return "\n".join([*lines, "", f"A checkpoint of {whole['tensors']} tensors is read bit for bit by {said}."])
 
 
 def two_cores() -> str:
@@ -171,11 +238,16 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "photos.md": {"planted": planted, "captions": captions, "pay": pay, "speed": speed},
     "training.md": {
         "h100": training_speeds,
+        "first": first_step,
+        "painting": painting_speeds,
+        "experiment": experiment,
+        "small": small_cards,
         "cores": two_cores,
         "gpu": partial(packs, "lora_packs"),
         "cpu": partial(packs, "lora_packs_cpu"),
         "study": study_times,
     },
+    "formats.md": {"round-trips": round_trips},
     "verdict.md": {"studies": studies, "overfitting": overfitting, "courses": courses, "rules": rules},
 }
 """Of each page the tables by their names."""
