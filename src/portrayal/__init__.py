@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from portrayal.config import Config
-    from portrayal.errors import PortrayalError
+    from portrayal.errors import MachineError, PortrayalError, UsageError
+    from portrayal.live import request_of_training
+    from portrayal.photos.read import read_photo
+    from portrayal.photos.sources import find_photos
     from portrayal.planning import Plan, make_plan
-    from portrayal.run import Event, Run
-    from portrayal.settings import load_config
+    from portrayal.run import Event, Run, atomic_path
+    from portrayal.settings import effort_settings, load_config
     from portrayal.stages.check import check_photos
     from portrayal.stages.export import export_photos
     from portrayal.stages.export_models import export_models
     from portrayal.stages.generate import generate
     from portrayal.stages.hub import publish
     from portrayal.stages.like import paint_like
-    from portrayal.stages.models import fetch_models, list_models, verify_models
+    from portrayal.stages.models import fetch_models, list_models, models_needed, verify_models
     from portrayal.stages.paint import paint, paint_base
     from portrayal.stages.prepare import prepare
     from portrayal.stages.report import write_report
@@ -37,7 +40,14 @@ _HOME = {
     "Config": "config",
     "check_photos": "stages.check",
     "load_config": "settings",
+    "MachineError": "errors",
     "PortrayalError": "errors",
+    "UsageError": "errors",
+    "atomic_path": "run",
+    "effort_settings": "settings",
+    "find_photos": "photos.sources",
+    "read_photo": "photos.read",
+    "request_of_training": "live",
     "paint": "stages.paint",
     "paint_base": "stages.paint",
     "paint_like": "stages.like",
@@ -51,6 +61,7 @@ _HOME = {
     "fetch_models": "stages.models",
     "generate": "stages.generate",
     "list_models": "stages.models",
+    "models_needed": "stages.models",
     "portray": "workflow",
     "prepare": "stages.prepare",
     "publish": "stages.hub",
@@ -62,24 +73,32 @@ _HOME = {
 __all__ = [
     "Config",
     "Event",
+    "MachineError",
     "Plan",
     "PortrayalError",
     "Run",
+    "UsageError",
+    "atomic_path",
     "check_photos",
+    "effort_settings",
     "evaluate",
     "export_models",
     "export_photos",
     "fetch_models",
+    "find_photos",
     "generate",
     "list_models",
     "load_config",
     "make_plan",
+    "models_needed",
     "paint",
     "paint_base",
     "paint_like",
     "portray",
     "prepare",
     "publish",
+    "read_photo",
+    "request_of_training",
     "train",
     "verify_models",
     "write_report",

@@ -34,8 +34,6 @@ models_app = typer.Typer(
 )
 app.add_typer(models_app, name="models", help="The models of others: list, fetch and verify them.")
 
-QUICK = ["study.folds=1", "study.readings=3", "study.final=false"]
-THOROUGH = ["study.folds=5", "study.unet_folds=5", "study.seeds=3"]
 EXPECTED_OS_ERRORS = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.EIO}
 
 Photos = Annotated[
@@ -474,7 +472,7 @@ def effort(quick: bool, thorough: bool) -> list[str]:
     """How large a study is, as settings."""
     if quick and thorough:
         raise typer.BadParameter("--quick and --thorough are opposites; leave one out.")
-    return QUICK if quick else THOROUGH if thorough else []
+    return portrayal.effort_settings("quick" if quick else "thorough" if thorough else "balanced")
 
 
 def folder_for(photos: Path, out: Path | None) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from portrayal.config import Config, Trial
 from portrayal.errors import PortrayalError, UsageError
+from portrayal.live import Pulse
 from portrayal.run import Event, Progress, Run
 
 if TYPE_CHECKING:
@@ -36,7 +37,14 @@ def stage(run: Run, name: str, inputs: object, progress: Progress) -> Iterator[C
     """Announce and time a stage; it counts as finished only if the block ends well."""
     started = time.monotonic()
     tell(run, Event(name, "started"), progress)
-    yield lambda done, total: progress(Event(name, "progress", done, total))
+    pulse = Pulse(run.folder, name)
+    pulse.write()
+
+    def tick(done: int, total: int) -> None:
+        pulse.beat(done, total)
+        progress(Event(name, "progress", done, total))
+
+    yield tick
     run.mark_finished(name, inputs, time.monotonic() - started)
     tell(run, Event(name, "finished"), progress)
 
