@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from portrayal.config import Config
     from portrayal.errors import MachineError, PortrayalError, UsageError
+    from portrayal.formats.png import read_settings
     from portrayal.live import request_of_training
-    from portrayal.photos.read import read_photo
+    from portrayal.photos.read import RawPhoto, read_photo
     from portrayal.photos.sources import find_photos
     from portrayal.planning import Plan, make_plan
     from portrayal.run import Event, Run, atomic_path
     from portrayal.settings import effort_settings, load_config
     from portrayal.stages.check import check_photos
+    from portrayal.stages.control import control_picture
     from portrayal.stages.export import export_photos
     from portrayal.stages.export_models import export_models
     from portrayal.stages.generate import generate
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from portrayal.stages.prepare import prepare
     from portrayal.stages.report import write_report
     from portrayal.stages.train import train
+    from portrayal.studio.opening import open_studio
     from portrayal.workflow import evaluate, portray
 
 _HOME = {
@@ -42,9 +45,12 @@ _HOME = {
     "load_config": "settings",
     "MachineError": "errors",
     "PortrayalError": "errors",
+    "RawPhoto": "photos.read",
     "UsageError": "errors",
     "atomic_path": "run",
+    "control_picture": "stages.control",
     "effort_settings": "settings",
+    "read_settings": "formats.png",
     "find_photos": "photos.sources",
     "read_photo": "photos.read",
     "request_of_training": "live",
@@ -64,6 +70,7 @@ _HOME = {
     "models_needed": "stages.models",
     "portray": "workflow",
     "prepare": "stages.prepare",
+    "open_studio": "studio.opening",
     "publish": "stages.hub",
     "train": "stages.train",
     "verify_models": "stages.models",
@@ -76,10 +83,12 @@ __all__ = [
     "MachineError",
     "Plan",
     "PortrayalError",
+    "RawPhoto",
     "Run",
     "UsageError",
     "atomic_path",
     "check_photos",
+    "control_picture",
     "effort_settings",
     "evaluate",
     "export_models",
@@ -91,6 +100,7 @@ __all__ = [
     "load_config",
     "make_plan",
     "models_needed",
+    "open_studio",
     "paint",
     "paint_base",
     "paint_like",
@@ -98,6 +108,7 @@ __all__ = [
     "prepare",
     "publish",
     "read_photo",
+    "read_settings",
     "request_of_training",
     "train",
     "verify_models",

@@ -372,6 +372,31 @@ def export(
 
 
 @app.command()
+def studio(
+    root: Annotated[Path, typer.Option("--root", help="Folder of the projects.")] = Path("runs"),
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 7860,
+    share_on_lan: Annotated[
+        bool, typer.Option("--share-on-lan", help="Let other machines of the network in, by a password.")
+    ] = False,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only serve; open no page.")] = False,
+    recipe: RecipeFlag = None,
+) -> None:
+    """Open a web page that does it all: photos, plan, training as it goes, comparison, pictures, files for other tools.
+
+    It listens on this machine alone, and asks nothing of the network. Work goes on when the page is closed, and when
+    this command ends. `--share-on-lan` asks for a password, or takes PORTRAYAL_STUDIO_PASSWORD.
+
+    Examples:
+
+    portrayal studio
+
+    portrayal studio --root /data/portraits --port 8000 --no-browser
+    """
+    with outcome("studio", False):
+        portrayal.open_studio(root, port=port, share_on_lan=share_on_lan, browser=not no_browser, recipe=recipe)
+
+
+@app.command()
 def publish(
     folder: RunFolder,
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where to, on the Hub.", show_default=False)],

@@ -62,7 +62,7 @@ def run_command(project: Project) -> list[str]:
     if not choices.consent:
         raise UsageError("Nobody is trained on without their consent.", "Say that the person agreed; ask them first.")
     recipe = [f"--recipe={project.recipe}"] if project.recipe else []
-    settings = [f"--set={text}" for text in choices.settings()]
+    settings = [f"--set={text}" for text in project.settings]
     where = [str(project.photos_folder), f"--out={project.run_folder}"]
     return ["run", *where, *recipe, *settings, "--consent", "--json"]
 

@@ -9,9 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from portrayal import UsageError, atomic_path
+from portrayal import MachineError, UsageError, atomic_path
 
 LONGEST_NAME = 64
+PATIENCE = 120.0
 WINDOWS_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
 """Names that some systems take for devices, whatever ending they have."""
 
@@ -69,9 +70,20 @@ def write_json(path: Path, value: object) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Be the only one, of all threads and processes, that changes what lies in a folder."""
-    from filelock import FileLock
+    """Be the only one, of all threads and processes, that changes what lies in a folder.
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock", timeout=30):
+    Raises:
+        MachineError: If another has been at it for two minutes, or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=PATIENCE)
+    except (Timeout, OSError) as error:
+        raise MachineError(f"{folder} cannot be changed at the moment: {error}.", "Try again.") from error
+    try:
         yield
+    finally:
+        lock.release()

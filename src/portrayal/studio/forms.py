@@ -289,7 +289,7 @@ def plan(project: Project) -> Outlook:
     """What the run of a project would take on this machine. Takes seconds the first time: ask the desk for it."""
     import portrayal
 
-    settings = project.choices.settings()
+    settings = project.settings
     try:
         downloads = needed(load_config(project.recipe, settings))
         if any(one.job.startswith("base") for one in downloads):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +43,9 @@ class Choices:
         consent: Whether the subject agreed, or is drawn, or an animal.
         overrides: Other settings by dotted key, as :func:`portrayal.studio.forms.parse` gives them.
         settled: Whether the plan was looked at and agreed to.
+        drop: Names of photos to leave out.
+        keep: Names of photos to train on whatever was found.
+        crop: Squares chosen by hand, by the photo's name: left, top and side in pixels of the upright photo.
     """
 
     quality: Quality = "balanced"
@@ -51,11 +54,23 @@ class Choices:
     consent: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
     settled: bool = False
+    drop: list[str] = field(default_factory=list)
+    keep: list[str] = field(default_factory=list)
+    crop: dict[str, list[int]] = field(default_factory=dict)
 
-    def settings(self) -> list[str]:
-        """The choices as `section.key=value` texts, those of single settings last."""
-        named = {"base.name": self.base, "subject.class_noun": self.class_noun}
-        values = named | self.overrides
+    def settings(self, photos: Collection[str] = ()) -> list[str]:
+        """The choices as `section.key=value` texts, those of single settings last.
+
+        Args:
+            photos: Names of the photos that are there; what was chosen for others is forgotten.
+        """
+        named: dict[str, Any] = {"base.name": self.base, "subject.class_noun": self.class_noun}
+        lists = {"drop": self.drop, "keep": self.keep}
+        named |= {
+            f"prepare.{key}": found for key, names in lists.items() if (found := [*filter(photos.__contains__, names)])
+        }
+        crops = {name: square for name, square in self.crop.items() if name in photos}
+        values = named | self.overrides | ({"prepare.crop": crops} if crops else {})
         return [*effort_settings(self.quality), *(f"{key}={as_toml(value)}" for key, value in values.items())]
 
 
@@ -142,6 +157,11 @@ class Project:
         """The photos that were handed in, by name."""
         found = self.photos_folder.iterdir() if self.photos_folder.is_dir() else ()
         return sorted(path for path in found if path.suffix not in (".txt", ".caption") and path.name[0] != ".")
+
+    @property
+    def settings(self) -> list[str]:
+        """What was chosen, as `section.key=value` texts, for the photos that are there."""
+        return self.choices.settings([path.name for path in self.photos])
 
     @property
     def created(self) -> float:
