@@ -22,7 +22,7 @@ from starlette.requests import Request as HttpRequest
 from portrayal import PortrayalError
 from portrayal.studio.jobs import Queue
 from portrayal.studio.page import compare, export, frame, generate, photos, plan, projects, train, verdict
-from portrayal.studio.page.asked import NOTHING, STEPS, Asked, Outcome, Wrong
+from portrayal.studio.page.asked import NOTHING, STEPS, Asked, Outcome, Wrong, listed
 from portrayal.studio.projects import Projects
 from portrayal.studio.texts import Texts, choose_language
 
@@ -46,8 +46,8 @@ SHELL = """<div class="shell"><div class="lost" role="status" hidden></div>
 log = logging.getLogger("portrayal.studio")
 
 
-def make_page(root: Path, recipe: str | None = None) -> gr.Blocks:
-    """The page of a studio.
+def make_page(root: Path, recipe: str | None = None) -> Any:
+    """The page of a studio, as Gradio's `Blocks`.
 
     Args:
         root: Folder of all projects.
@@ -56,7 +56,7 @@ def make_page(root: Path, recipe: str | None = None) -> gr.Blocks:
     everything = Projects(root, recipe)
 
     def show(data: dict[str, Any], request: gr.Request) -> dict[str, Any]:
-        return answer(everything, {key: data.get(key) for key in ("place", "languages", "chosen")}, request)
+        return answer(everything, {key: data.get(key) for key in ("place", "languages", "chosen", "kept")}, request)
 
     def act(data: dict[str, Any], request: gr.Request) -> dict[str, Any]:
         return answer(everything, data, request)
@@ -86,23 +86,25 @@ def look() -> dict[str, Any]:
     }
 
 
-def answer(everything: Projects, data: Mapping[str, Any], request: HttpRequest | gr.Request) -> Any:
+def answer(everything: Projects, data: Mapping[str, Any], request: HttpRequest | gr.Request) -> dict[str, Any]:
     """A screen, after what was asked for has been done.
 
     Args:
         everything: All projects.
-        data: `place` (what the address says), `languages` (of the browser) and `chosen` (by a person); and of a deed
-            `act` (`SCREEN.NAME`) and `values`.
+        data: `place` (what the address says), `languages` (of the browser), `chosen` (by a person) and `kept` (of the
+            last deed on this screen); and of a deed `act` (`SCREEN.NAME`) and `values`.
         request: The request, for the languages it names where the browser's script did not.
 
     Returns:
         `html`, `place`, `title`, `language`, `words` (texts of the script), `poll` (milliseconds after which to ask
-        again; 0 never), `said` and `wrong` (whether the deed was refused).
+        again; 0 never), `said`, `wrong` (whether the deed was refused) and `kept` (to be sent along when it looks again).
     """
-    languages = [*listed(data.get("languages")), *request.headers.get("accept-language", "").split(",")]
+    languages = [*listed(data.get("languages"))[:10], *request.headers.get("accept-language", "").split(",")]
     chosen = data.get("chosen")
     t = Texts(choose_language(languages, chosen if isinstance(chosen, str) else None))
     asked, outcome = place_of(everything, t, data.get("place"))
+    if outcome.wrong is None and "act" not in data:
+        outcome = Outcome.from_json(data.get("kept"))
     if isinstance(data.get("act"), str) and outcome.wrong is None:
         outcome = done(asked, data["act"], data.get("values"))
         if outcome.go is not None:
@@ -113,11 +115,6 @@ def answer(everything: Projects, data: Mapping[str, Any], request: HttpRequest |
         else:  # what was read before the deed is out of date
             asked, _ = place_of(everything, t, asked.place)
     return shown(asked, outcome)
-
-
-def listed(value: object) -> list[str]:
-    """The texts of a list that came from outside; none if it is no list."""
-    return [one for one in value if isinstance(one, str)][:10] if isinstance(value, list) else []
 
 
 def place_of(everything: Projects, t: Texts, place: object) -> tuple[Asked, Outcome]:
@@ -167,6 +164,10 @@ def shown(asked: Asked, outcome: Outcome) -> dict[str, Any]:
         view: dict[str, Any] = SCREENS[asked.screen].view(asked, outcome)
     except PortrayalError as error:
         view = {"broken": Wrong(error.cause, error.remedy)}
+    except Exception as error:  # a fault of ours: said on the screen, and looked for again in a while
+        log.exception("%s cannot be shown", asked.screen)
+        what = t("common.unexpected", what=f"{type(error).__name__}: {error}")
+        view = {"broken": Wrong(what, t("common.unexpected_fix")), "poll": 5000}
     template = templates().get_template("broken.html.j2" if "broken" in view else f"{asked.screen}.html.j2")
     html = template.render(asked=asked, t=t, outcome=outcome, frame=frame.view(asked), **view)
     screen = t(f"screen.{asked.screen}")
@@ -180,6 +181,7 @@ def shown(asked: Asked, outcome: Outcome) -> dict[str, Any]:
         "words": words,
         "poll": view.get("poll", 0),
         "said": outcome.said,
+        "kept": outcome.as_json(),
         "wrong": outcome.wrong is not None,
     }
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,26 @@ class Outcome:
     project: str | None = None
     wrong: Wrong | None = None
     values: Values = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """What the browser sends along when it looks again, so that a message and a form stay until something is done."""
+        return {"wrong": asdict(self.wrong) if self.wrong else None, "values": dict(self.values)}
+
+    @classmethod
+    def from_json(cls, told: object) -> Outcome:
+        """What :meth:`as_json` made, as far as it can still be meant: it has been outside."""
+        kept = told if isinstance(told, Mapping) else {}
+        wrong, values = kept.get("wrong"), kept.get("values")
+        values = values if isinstance(values, Mapping) else {}
+        found: dict[str, Any] = {key: value for key, value in values.items() if isinstance(value, str)}
+        rows = values.get("refused")
+        found["refused"] = [listed(row) for row in rows if len(listed(row)) == 2] if isinstance(rows, list) else []
+        found["settings"] = values["settings"] if isinstance(values.get("settings"), Mapping) else {}
+        if not isinstance(wrong, Mapping):
+            return cls(values=found)
+        fields = wrong.get("fields")
+        told_fields = {str(key): str(one) for key, one in fields.items()} if isinstance(fields, Mapping) else {}
+        return cls(wrong=Wrong(str(wrong.get("cause")), str(wrong.get("remedy") or ""), told_fields), values=found)
 
 
 NOTHING = Outcome()
@@ -129,6 +150,22 @@ class Asked:
 
 
 Action = Callable[[Asked, Values], Outcome]
+
+
+def listed(value: object) -> list[str]:
+    """The texts of a list that came from outside; none if it is no list."""
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+
+
+def number(values: Values, key: str, default: float) -> float | int:
+    """The number in a field, or what is usual where there is none."""
+    try:
+        found = float(str(values.get(key, "")).replace(",", "."))
+    except ValueError:
+        return default
+    if not math.isfinite(found):
+        return default
+    return int(found) if found == int(found) else found
 
 
 def colour(name: str, ranks: list[str]) -> str:

@@ -57,7 +57,8 @@ def view(asked: Asked, outcome: Outcome) -> dict[str, Any]:
         "scores": [score_row(asked, row, counted) for row in found.rows],
         "levels": [t.number(one.mean, 2) for one in (found.stranger, found.real) if one] if found.real else [],
         "recommended": found.verdict.recommended if found.verdict else None,
-        "pair": pair and {"id": pair.id, "scene": pair.scene, **{side: asked.pair(pair.id, side) for side in ("a", "b")}},
+        "pair": pair
+        and {"id": pair.id, "scene": pair.scene, **{side: asked.pair(pair.id, side) for side in ("a", "b")}},
         "tally": [said(asked, one) for one in counted],
     }
 
@@ -115,8 +116,14 @@ def said(asked: Asked, one: Tally) -> tuple[str, str, str]:
     t, a, b = asked.t, asked.model(one.a), asked.model(one.b)
     share = ""
     if one.share is not None and one.low is not None and one.high is not None:
-        share = t("compare.tally_share", a=a, share=t.percent(one.share), low=t.percent(one.low), high=t.percent(one.high))
-    return t("compare.tally", a=a, b=b), t("compare.tally_value", wins=one.wins, losses=one.losses, ties=one.ties), share
+        share = t(
+            "compare.tally_share", a=a, share=t.percent(one.share), low=t.percent(one.low), high=t.percent(one.high)
+        )
+    return (
+        t("compare.tally", a=a, b=b),
+        t("compare.tally_value", wins=one.wins, losses=one.losses, ties=one.ties),
+        share,
+    )
 
 
 def pick(asked: Asked, values: Values) -> Outcome:

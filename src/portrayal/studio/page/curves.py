@@ -33,13 +33,12 @@ def curve(t: Texts, lane: Lane) -> Markup:
 
     places = [place(*point) for point in points]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    marks = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{{colour}}"/>' for x, y in places)
-    said = t("train.heldout_alt", first=t.number(values[0], 4), last=t.number(values[-1], 4), step=points[-1][0])
-    drawn = f'<polyline points="{line}" fill="none" stroke="{{colour}}" stroke-width="2" stroke-linejoin="round"/>'
+    drawn = f'<polyline points="{line}" fill="none" stroke="var(--colour)" stroke-width="2"/>'
+    drawn += "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="var(--colour)"/>' for x, y in places)
     if base is not None:
         y = place(0, base)[1]
-        drawn = f'<line x1="4" x2="{WIDTH - 4}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--soft)" stroke-dasharray="2 4"/>{drawn}'
-    drawn = (drawn + marks).replace("{colour}", "var(--colour)")
+        drawn += f'<path d="M4 {y:.1f}H{WIDTH - 4}" stroke="var(--soft)" stroke-dasharray="2 4"/>'
+    said = t("train.heldout_alt", first=t.number(values[0], 4), last=t.number(values[-1], 4), step=points[-1][0])
     ends = f'<text x="4" y="{HEIGHT - 1}">{t.number(values[0], 4)}</text>'
     if len(points) > 1:
         ends += f'<text x="{WIDTH - 4}" y="{HEIGHT - 1}" text-anchor="end">{t.number(values[-1], 4)}</text>'

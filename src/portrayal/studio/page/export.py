@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from portrayal.studio.files import read_json
-from portrayal.studio.page.asked import Action, Asked, Outcome, Values, Wrong
+from portrayal.studio.page.asked import Action, Asked, Outcome, Values, Wrong, listed
 from portrayal.studio.page.models import models_of
 from portrayal.studio.watch import run_of
 from portrayal.studio.worker import ensure_worker
@@ -63,7 +63,12 @@ def forms(asked: Asked, model: str) -> list[Form]:
     own = float(told.get("file_megabytes") or 0) / MIB_IN_GIB
     sizes = {"kohya": own, "diffusers": own} if kind == "lora" else {}
     return [
-        Form(name, kind == "lora" or name != "kohya", name in USUAL[kind], asked.t.size(sizes[name]) if name in sizes else "")
+        Form(
+            name,
+            kind == "lora" or name != "kohya",
+            name in USUAL[kind],
+            asked.t.size(sizes[name]) if name in sizes else "",
+        )
         for name in FORMS
     ]
 
@@ -84,8 +89,8 @@ def pick(asked: Asked, values: Values) -> Outcome:
 
 def write(asked: Asked, values: Values) -> Outcome:
     """Have the files written."""
-    wanted = values.get("forms")
-    chosen = [name for name in FORMS if isinstance(wanted, list) and name in wanted]
+    wanted = listed(values.get("forms"))
+    chosen = [name for name in FORMS if name in wanted]
     if not chosen:
         return Outcome(wrong=Wrong(asked.t("export.none")))
     arguments: dict[str, Any] = {"forms": chosen, "models": [str(values.get("model", ""))]}

@@ -1,4 +1,4 @@
-"""The seventh screen: paint anything with the models, held to a picture if wanted; a gallery that knows its settings."""
+"""The seventh screen: paint anything with the models, held to a picture if wanted; a gallery that knows how."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portrayal.studio.desk import control_seen
 from portrayal.studio.files import below
 from portrayal.studio.forms import fields
 from portrayal.studio.jobs import Failure
-from portrayal.studio.page.asked import Action, Asked, Outcome, Values, Wrong
+from portrayal.studio.page.asked import Action, Asked, Outcome, Values, Wrong, number
 from portrayal.studio.page.models import models_of
 from portrayal.studio.page.uploaded import uploaded
 from portrayal.studio.projects import Project
@@ -50,9 +50,11 @@ def view(asked: Asked, outcome: Outcome) -> dict[str, Any]:
     if run is None or not models:
         return {"models": []}
     painting, kinds = run.config.generation, OF_POCKET if run.config.base.name == "pocket" else KINDS
-    form = form_of(models, painting, kinds) | {key: value for key, value in outcome.values.items() if isinstance(value, str)}
+    form = form_of(models, painting, kinds) | {
+        key: value for key, value in outcome.values.items() if isinstance(value, str)
+    }
     working = job is not None and not job.ended
-    control = control_view(asked, form)
+    control, painted = control_view(asked, form), newest(asked)
     return {
         "models": ["base", *models],
         "scenes": [(name.replace("_", " "), prompt) for name, prompt in painting.scenes.items()],
@@ -60,7 +62,8 @@ def view(asked: Asked, outcome: Outcome) -> dict[str, Any]:
         "control": control,
         "control_kinds": kinds,
         "samplers": next(one.choices for one in fields(None) if one.key == "generation.sampler"),
-        "pictures": [shown(asked, path) for path in newest(asked)],
+        "pictures": [shown(asked, path) for path in (painted or scenes(asked, models[0]))],
+        "painted": bool(painted),
         "working": working_text(asked) if working else "",
         "failed": job.error if job and job.state == "failed" else None,
         "poll": 1000 if working else 700 if control and not (control["seen"] or control["error"]) else 0,
@@ -121,8 +124,15 @@ def control_path(project: Project, name: str) -> Path:
 def newest(asked: Asked) -> list[Path]:
     """The pictures that were painted to order, the newest first."""
     folder = asked.mine.run_folder / "pictures"
-    found = [path for path in folder.glob("*/*.png") if path.parent.name != "controls" and not path.name.startswith(".")]
+    found = [
+        path for path in folder.glob("*/*.png") if path.parent.name != "controls" and not path.name.startswith(".")
+    ]
     return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)[:NEWEST]
+
+
+def scenes(asked: Asked, model: str) -> list[Path]:
+    """The scenes of the study by a model: what there is to see before anything was ordered."""
+    return sorted((asked.mine.run_folder / "images" / model).glob("*/0.png"))
 
 
 @lru_cache(maxsize=1024)
@@ -134,7 +144,7 @@ def told(path: Path, _: int) -> Mapping[str, Any]:
 def shown(asked: Asked, path: Path) -> Shown:
     """One picture with its settings."""
     t, made = asked.t, told(path, path.stat().st_mtime_ns)
-    model = asked.model(str(made.get("model", path.parent.name)))
+    model = asked.model(str(made.get("model", "")) or path.parent.name)
     rows = [
         (t("generate.prompt_row"), made.get("prompt")),
         (t("generate.negative"), made.get("negative_prompt")),
@@ -148,7 +158,7 @@ def shown(asked: Asked, path: Path) -> Shown:
         *((t("generate.control_row"), f"{one.get('kind')} {one.get('scale'):g}") for one in made.get("controls", ())),
     ]
     return Shown(
-        f"{path.parent.name}-{path.stem}".replace(".", "-"),
+        "-".join(path.relative_to(asked.mine.run_folder).with_suffix("").parts).replace(".", "-"),
         path.relative_to(asked.mine.run_folder).as_posix(),
         asked.picture(path, 384),
         asked.picture(path, 1024),
@@ -194,15 +204,6 @@ def paint(asked: Asked, values: Values) -> Outcome:
     return Outcome(values=typed(values))
 
 
-def number(values: Values, key: str, default: float) -> float | int:
-    """The number in a field, or what is usual where there is none."""
-    try:
-        found = float(str(values.get(key, "")).replace(",", "."))
-    except ValueError:
-        return default
-    return int(found) if found == int(found) else found
-
-
 def control(asked: Asked, values: Values) -> Outcome:
     """Take a picture that others are to be held to."""
     with uploaded(values) as files:
@@ -223,11 +224,16 @@ def uncontrol(asked: Asked, values: Values) -> Outcome:
 def use(asked: Asked, values: Values) -> Outcome:
     """Fill the form with what a picture was made with."""
     name = str(values.get("picture", ""))
-    path = next((one for one in newest(asked) if one.relative_to(asked.mine.run_folder).as_posix() == name), None)
+    shown_now = [*newest(asked), *(path for model in models_of(asked.mine)[:1] for path in scenes(asked, model))]
+    path = next((one for one in shown_now if one.relative_to(asked.mine.run_folder).as_posix() == name), None)
     made = told(path, path.stat().st_mtime_ns) if path else {}
     keys = {"prompts": "prompt", "model": "model", "seed": "seed", "strength": "lora_strength", "sampler": "sampler"}
     keys |= {"negative": "negative_prompt", "steps": "num_inference_steps", "guidance": "guidance_scale"}
-    found = {field: f"{made[key]:g}" if isinstance(made[key], float) else str(made[key]) for field, key in keys.items() if key in made}
+    found = {
+        field: f"{made[key]:g}" if isinstance(made[key], float) else str(made[key])
+        for field, key in keys.items()
+        if key in made
+    }
     return Outcome(values=found | {"count": "1"})
 
 

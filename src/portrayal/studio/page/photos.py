@@ -7,7 +7,7 @@ from typing import Any
 
 from portrayal.studio import uploads
 from portrayal.studio.desk import check
-from portrayal.studio.page.asked import NOTHING, Action, Asked, Outcome, Values
+from portrayal.studio.page.asked import NOTHING, Action, Asked, Outcome, Values, listed, number
 from portrayal.studio.page.uploaded import uploaded
 from portrayal.studio.uploads import Accepted, PhotoView, accept_photos, contact
 
@@ -93,7 +93,7 @@ def prepared(asked: Asked) -> list[Card]:
 def add(asked: Asked, values: Values) -> Outcome:
     """Take photos that were dropped in or chosen."""
     t = asked.t
-    failed = [name for name in values.get("failed") or () if isinstance(name, str)]
+    failed = listed(values.get("failed"))
     with uploaded(values) as files:
         taken: list[Accepted] = accept_photos(asked.mine, [(path, path.name) for path in files]) if files else []
     refused = [(one.name, one.error) for one in taken if not one.kept]
@@ -124,7 +124,7 @@ def remove(asked: Asked, values: Values) -> Outcome:
 
 def crop(asked: Asked, values: Values) -> Outcome:
     """Choose a photo's square by hand."""
-    left, top, side = (int(float(str(values.get(key, 0)) or 0)) for key in ("left", "top", "side"))
+    left, top, side = (int(number(values, key, 0)) for key in ("left", "top", "side"))
     uploads.crop(asked.mine, str(values.get("name", "")), (left, top, side))
     return NOTHING
 

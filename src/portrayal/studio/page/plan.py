@@ -22,7 +22,7 @@ def view(asked: Asked, outcome: Outcome) -> dict[str, Any]:
     choices = asked.mine.choices
     found = outlook(asked.mine)
     base = choices.base if choices.base != "auto" else found.base if found else "auto"
-    typed = outcome.values.get("settings") or {}
+    typed: Mapping[str, Any] = outcome.values.get("settings") or {}
     return {
         "choices": choices,
         "qualities": QUALITIES,
@@ -75,7 +75,13 @@ def usual(asked: Asked, one: Field) -> str:
     if one.kind == "table":
         return ""
     value = in_field(one, one.default)
-    said = t("common.yes" if value else "common.no") if one.kind == "yes" else ", ".join(value) if one.kind == "choices" else value
+    said = (
+        t("common.yes" if value else "common.no")
+        if one.kind == "yes"
+        else ", ".join(value)
+        if one.kind == "choices"
+        else value
+    )
     return t("plan.usual", value=said or t("plan.nothing"))
 
 

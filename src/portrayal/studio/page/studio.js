@@ -2,7 +2,7 @@
 // Runs inside Gradio's HTML component, which gives `element`, `server` (its two functions) and `upload`.
 const root = element.querySelector(".studio");
 const languages = navigator.languages?.length ? [...navigator.languages] : [navigator.language];
-let polling = 0, asked = 0, words = {}, lost = false;
+let polling = 0, asked = 0, words = {}, lost = false, kept = null;
 
 // ---- asking -------------------------------------------------------------------------------------------------------
 function place() {
@@ -13,7 +13,7 @@ async function ask(name, request) {
   const mine = ++asked;
   let answer;
   try {
-    answer = await server[name]({ place: place(), languages, chosen: localStorage.getItem("language"), ...request });
+    answer = await server[name]({ place: place(), languages, chosen: localStorage.getItem("language"), kept: request.quiet ? kept : null, ...request });
     if (answer === null || typeof answer !== "object" || !("html" in answer)) throw new Error("no answer");
   } catch (error) {
     connection(false);
@@ -31,12 +31,14 @@ function settle(answer, request) {
   const moved = to !== new URLSearchParams(place()).toString();
   if (moved) history[request.replace ? "replaceState" : "pushState"](null, "", to ? "?" + to : location.pathname);
   words = answer.words;
+  kept = answer.kept; // a message or a form that was refused stays until something else is done
   element.querySelector(".lost").textContent = words.lost;
   document.documentElement.lang = answer.language;
   document.title = answer.title;
   const fresh = document.createElement("template");
   fresh.innerHTML = answer.html;
   morph(root, fresh.content);
+  if (!request.quiet) root.querySelector(".steps [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
   if (moved && !request.quiet) {
     scrollTo(0, 0);
     root.querySelector("h1")?.focus({ preventScroll: true });

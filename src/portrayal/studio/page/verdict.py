@@ -27,7 +27,10 @@ def view(asked: Asked, outcome: Outcome) -> dict[str, Any]:
         "ties": ", ".join(asked.model(name) for name in ties),
         "pictures": pictures(asked, found),
         "chart": Markup(found.chart),  # drawn by the report, which escapes every name
-        "votes": [f"{title}: {score}. {share}".strip() for title, score, share in (said(asked, one) for one in tally(asked.mine))],
+        "votes": [
+            f"{title}: {score}. {share}".strip()
+            for title, score, share in (said(asked, one) for one in tally(asked.mine))
+        ],
         "report": asked.file(found.report) if found.report else "",
     }
 
@@ -37,7 +40,14 @@ def pictures(asked: Asked, found: Table) -> list[tuple[str, str]]:
     assert found.verdict is not None
     model = "final" if "final" in found.models else found.verdict.recommended
     cells = [(scene, found.cell(scene, model, found.seeds[0])) for scene, _ in found.scenes] if model else []
-    shown = [(asked.picture(cell.path, 512), asked.t("compare.shown_alt", scene=scene.replace("_", " "), model=asked.model(str(model)))) for scene, cell in cells if cell]
+    shown = [
+        (
+            asked.picture(cell.path, 512),
+            asked.t("compare.shown_alt", scene=scene.replace("_", " "), model=asked.model(str(model))),
+        )
+        for scene, cell in cells
+        if cell
+    ]
     return shown[:MOST_PICTURES]
 
 
