@@ -206,7 +206,7 @@ class UnetMethod(Section):
 
     master_weights: bool = True
     """Keep fp32 weights, and their averages in fp32, beside the half ones that compute. Without, a weight takes 6 bytes
-    instead of 16: bf16 weights whose steps are rounded by chance, averages in 8 bits; on CUDA in bf16, with `adamw`."""
+    instead of 16: bf16 weights whose steps are rounded by chance, averages in 8 bits; in bf16, with `adamw`."""
 
 
 class LoraMethod(Section):
