@@ -390,6 +390,9 @@ class TrainingConfig(Section):
     checkpointing_steps: NonNegativeInt = 250
     """Steps between checkpoints for resuming; 0 keeps none."""
 
+    checkpoints_total_limit: PositiveInt = 2
+    """Checkpoints that are kept of a training, the newest ones; where the newest is damaged, the one before goes on."""
+
     save_precision: SavePrecision = "fp16"
     """Number format of the saved weights."""
 
