@@ -14,6 +14,7 @@ from portrayal import interruption
 from portrayal.config import Config, Trial
 from portrayal.errors import PortrayalError, UsageError
 from portrayal.files import mend_lines, sweep
+from portrayal.live import Pulse
 from portrayal.lock import held
 from portrayal.run import Event, Progress, Run
 
@@ -86,8 +87,11 @@ def stage(
     started = time.monotonic()
     interruption.check()
     tell(run, Event(name, "started"), progress)
+    pulse = Pulse(run.folder, name)
+    pulse.write()
 
     def tick(done: int, total: int) -> None:
+        pulse.beat(done, total)
         progress(Event(name, "progress", done, total))
         if stops and done < total:
             interruption.check()
