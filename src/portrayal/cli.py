@@ -6,6 +6,8 @@ import errno
 import json
 import logging
 import os
+import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -534,7 +536,8 @@ def outcome(command: str, as_json: bool) -> Iterator[dict[str, Any]]:
     except portrayal.PortrayalError as error:
         fail(result, as_json, error.exit_code, error.cause, error.remedy)
     except KeyboardInterrupt:
-        fail(result, as_json, 130, "Interrupted; what was finished is kept.", "The same command goes on.")
+        said = f"The same command goes on: {shlex.join(['portrayal', *sys.argv[1:]])}"
+        fail(result, as_json, 130, "Interrupted; what was finished is kept.", said)
     except OSError as error:
         if error.errno not in EXPECTED_OS_ERRORS:
             raise
@@ -635,4 +638,7 @@ def main() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)  # on import it speaks of kernels nobody asked for
+    for name in ("SIGTERM", "SIGUSR1"):  # as Ctrl-C, wherever they arrive
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     app()

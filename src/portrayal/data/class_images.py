@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
 
 from portrayal.run import atomic_path, cache_folder
+
+LEFT_OVER_SECONDS = 3600
 
 
 def ensure_class_images(
@@ -22,6 +26,7 @@ def ensure_class_images(
         batch_size: Numbers are painted in whole batches, so that a picture never depends on when it was painted.
     """
     folder = cache_folder() / "class-images" / key
+    sweep_old(folder)
     missing = [number for number in range(count) if not readable(folder / f"{number}.png")]
     batches = sorted({number // batch_size for number in missing})
     numbers = [batch * batch_size + place for batch in batches for place in range(batch_size)]
@@ -29,6 +34,14 @@ def ensure_class_images(
         with atomic_path(folder / f"{number}.png") as temporary:
             image.save(temporary, format="PNG")
     return [Image.open(folder / f"{number}.png").convert("RGB") for number in range(count)]
+
+
+def sweep_old(folder: Path) -> None:
+    """Clear away what killed processes left half written; others may be writing here, so only what is an hour old."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFT_OVER_SECONDS:
+                path.unlink()
 
 
 def readable(path: Path) -> bool:
