@@ -12,7 +12,7 @@ import pytest
 from safetensors import safe_open
 
 from portrayal.studio.jobs import Queue
-from tests.studio.browser import CHROMIUM, FLAGS, NO_BROWSER, Noted, Studio, serious
+from scripts.studio_browser import CHROMIUM, FLAGS, NO_BROWSER, Noted, Studio, serious
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [

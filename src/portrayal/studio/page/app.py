@@ -97,7 +97,8 @@ def answer(everything: Projects, data: Mapping[str, Any], request: HttpRequest |
 
     Returns:
         `html`, `place`, `title`, `language`, `words` (texts of the script), `poll` (milliseconds after which to ask
-        again; 0 never), `said`, `wrong` (whether the deed was refused) and `kept` (to be sent along when it looks again).
+        again; 0 never), `said`, `wrong` (whether the deed was refused) and `kept` (to be sent along when it
+        looks again).
     """
     languages = [*listed(data.get("languages"))[:10], *request.headers.get("accept-language", "").split(",")]
     chosen = data.get("chosen")

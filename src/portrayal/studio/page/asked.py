@@ -55,7 +55,7 @@ class Outcome:
     values: Values = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """What the browser sends along when it looks again, so that a message and a form stay until something is done."""
+        """What the browser sends along when it looks again, so that messages and forms stay."""
         return {"wrong": asdict(self.wrong) if self.wrong else None, "values": dict(self.values)}
 
     @classmethod

@@ -107,9 +107,19 @@ class Noted:
     def listen(self, page: Any) -> None:
         """Note from now on."""
         page.on("request", self.request)
-        page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+        page.on("console", self.message)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("response", lambda answer: answer.status >= 400 and self.errors.append(f"{answer.status} {answer.url}"))
+        page.on("response", self.response)
+
+    def message(self, message: Any) -> None:
+        """Note an error in the console."""
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    def response(self, response: Any) -> None:
+        """Note a refused answer."""
+        if response.status >= 400:
+            self.errors.append(f"{response.status} {response.url}")
 
     def request(self, request: Any) -> None:
         """Note a request to another host."""
@@ -124,7 +134,7 @@ class Noted:
 
 def serious(page: Any) -> list[str]:
     """What axe-core finds that is serious or critical."""
-    from axe_playwright_python.sync_playwright import Axe
+    from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 
     found = Axe().run(page).response["violations"]
     return [
