@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from portrayal.errors import PortrayalError
     from portrayal.planning import Plan, make_plan
     from portrayal.run import Event, Run
+    from portrayal.scale.launch import share_out
     from portrayal.settings import load_config
     from portrayal.stages.check import check_photos
     from portrayal.stages.export import export_photos
@@ -54,6 +55,7 @@ _HOME = {
     "portray": "workflow",
     "prepare": "stages.prepare",
     "publish": "stages.hub",
+    "share_out": "scale.launch",
     "train": "stages.train",
     "verify_models": "stages.models",
     "write_report": "stages.report",
@@ -80,6 +82,7 @@ __all__ = [
     "portray",
     "prepare",
     "publish",
+    "share_out",
     "train",
     "verify_models",
     "write_report",

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -88,6 +88,10 @@ ModelFlag = Annotated[
     list[str] | None,
     typer.Option("--model", metavar="NAME", help="unet, lora-64, …; may be repeated.", show_default="all"),
 ]
+GpusFlag = Annotated[
+    int | None, typer.Option("--gpus", min=1, help="Share the work out over so many GPUs of this machine.")
+]
+HiddenGpusFlag = Annotated[int | None, typer.Option("--gpus", min=1, hidden=True)]  # told in the help of run
 
 
 @app.command()
@@ -102,6 +106,7 @@ def run(
     thorough: ThoroughFlag = False,
     vae: VaeFlag = None,
     consent: ConsentFlag = None,
+    gpus: HiddenGpusFlag = None,
     dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -110,7 +115,7 @@ def run(
     Each LoRA is trained three times, each time without a third of the photos, and judged on that third. `--quick`
     trains each model just once: sooner done, and the verdict cannot know the luck of a training. `--thorough` trains
     each LoRA fifteen times, and sees finer differences. `--vae` puts another autoencoder in the base: a hub id, a
-    diffusers folder or a .safetensors file.
+    diffusers folder or a .safetensors file. `--gpus 4` shares the work out over four GPUs of this machine.
 
     Examples:
 
@@ -126,6 +131,8 @@ def run(
             show_plan(plan, result, as_json)
             return
         agreed = ask_consent(consent, as_json)
+        if (gpus or 1) > 1:
+            share_out(gpus, ["--consent"] if agreed and not consent else [])
         with progress_lines(plan) as progress:
             finished = portrayal.portray(
                 photos, plan.config, folder_for(photos, out), consent=agreed, progress=progress
@@ -192,10 +199,16 @@ def prepare(
 
 
 @app.command()
-def train(folder: RunFolder, model: ModelFlag = None, as_json: JsonFlag = False) -> None:
-    """Train the models of a run that are not trained yet."""
+def train(folder: RunFolder, model: ModelFlag = None, gpus: GpusFlag = None, as_json: JsonFlag = False) -> None:
+    """Train the models of a run that are not trained yet.
+
+    LoRAs are dealt out over `--gpus`; a full UNet's step is shared where `training.gradient_accumulation_steps` is a
+    multiple of them. `accelerate launch --num_processes 4 -m portrayal train RUN` does the same.
+    """
     with outcome("train", as_json) as result:
         opened = portrayal.Run.open(folder)
+        if (gpus or 1) > 1:
+            share_out(gpus)
         with progress_lines() as progress:
             portrayal.train(opened, model or (), progress=progress)
         say(result, as_json, run=str(folder), next=f"portrayal generate {folder}")
@@ -460,6 +473,15 @@ def models_verify(
         result["models"] = portrayal.verify_models(names or (), progress=progress)
 
 
+def share_out(gpus: int | None, more: Sequence[str] = ()) -> NoReturn:
+    """Let several processes do this command instead, and leave as they do."""
+    given = [word for word in sys.argv[1:] if not word.startswith("--gpus=")]
+    if "--gpus" in given:
+        place = given.index("--gpus")
+        del given[place : place + 2]
+    raise typer.Exit(portrayal.share_out([*given, *more], gpus or 1))
+
+
 def overrides(
     base: str | None, class_noun: str | None, settings: list[str] | None, vae: str | None = None
 ) -> list[str]:
@@ -553,6 +575,9 @@ def progress_lines(plan: portrayal.Plan | None = None) -> Iterator[Any]:
 
     from portrayal.progress import ProgressLines
 
+    if follows():
+        yield lambda _: None
+        return
     with ProgressLines() as lines:
         if plan is not None:
             lines.print(f"base [bold]{escape(plan.source.name)}[/] on {plan.device}: {escape(plan.source.reason)}")
@@ -606,8 +631,23 @@ def show_scores(finished: portrayal.Run, result: dict[str, Any], as_json: bool) 
         print_scores(scores, paths)
 
 
+SHARED = ("run", "train")
+"""Commands that several processes of a launcher do together; of any other the first does all."""
+
+
+def follows() -> bool:
+    """Whether a launcher started this process beside a first one, which speaks for all."""
+    return int(os.environ.get("RANK", 0)) > 0
+
+
 def main() -> None:
     """Entry point; no traceback for a mistake that is not ours."""
+    if not any(word in SHARED for word in sys.argv[1:2]):
+        if follows():
+            return
+        os.environ.pop("WORLD_SIZE", None)
+    if follows():
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

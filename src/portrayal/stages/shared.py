@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from portrayal.config import Config, Trial
 from portrayal.errors import PortrayalError, UsageError
+from portrayal.processes import Processes
 from portrayal.run import Event, Progress, Run
 
 if TYPE_CHECKING:
@@ -39,6 +40,18 @@ def stage(run: Run, name: str, inputs: object, progress: Progress) -> Iterator[C
     yield lambda done, total: progress(Event(name, "progress", done, total))
     run.mark_finished(name, inputs, time.monotonic() - started)
     tell(run, Event(name, "finished"), progress)
+
+
+@contextmanager
+def shared_stage(
+    run: Run, name: str, inputs: object, progress: Progress, processes: Processes
+) -> Iterator[Callable[[int, int], None]]:
+    """A stage that several processes go through together; the first of them announces it."""
+    if not processes.first:
+        yield lambda *_: None
+        return
+    with stage(run, name, inputs, progress) as tick:
+        yield tick
 
 
 def tell(run: Run, event: Event, progress: Progress) -> None:

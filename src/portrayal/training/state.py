@@ -15,6 +15,7 @@ from portrayal.data.batches import BatchSource
 from portrayal.models.base import BaseModel
 from portrayal.models.methods import DTYPES, Attached
 from portrayal.models.packed_lora import Pack
+from portrayal.processes import ALONE, Processes
 
 HARDWARE_KEYS = ("lr", "capturable", "fused", "foreach", "weights")
 """What of an optimizer's groups belongs to this machine and step, not to a checkpoint."""
@@ -65,6 +66,7 @@ class TrainingState:
         skipped_in_a_row: Of these, the last ones that fp16's scaler skipped.
         clock: When the last step was done.
         rate_buffer: The groups' learning rates where the optimizer reads them on the GPU, or nothing.
+        processes: Who shares its steps.
     """
 
     base: BaseModel
@@ -79,6 +81,7 @@ class TrainingState:
     skipped_in_a_row: int = 0
     clock: float = 0.0
     rate_buffer: Tensor | None = None
+    processes: Processes = ALONE
 
     def __post_init__(self) -> None:
         self.hold_rates()

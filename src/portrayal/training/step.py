@@ -22,6 +22,7 @@ from portrayal.data.batches import Batch, join
 from portrayal.errors import TrainingDivergedError
 from portrayal.randomness import derived_seed, generator_for
 from portrayal.training.loss import Noise, diffusion_loss, draw_noise
+from portrayal.training.sharing import GradientSum, all_losses
 from portrayal.training.state import Learner, TrainingState
 
 MAX_SKIPPED_IN_A_ROW = 20
@@ -110,7 +111,7 @@ def launch(state: TrainingState, run: Update | None = None) -> Launched:
     batches = [join([learner.batches.at(position) for learner in state.learners]) for position in positions]
     inputs = [inputs_of(state, batch, position) for batch, position in zip(batches, positions, strict=True)]
     rates = state.set_rates()
-    outputs = (run or update)(state, inputs)
+    outputs = (run or update)(state, inputs[state.processes.rank :: state.processes.count])
     state.step += 1
     return Launched(state, state.step, list(state.learners), batches, rates, outputs, started)
 
@@ -141,15 +142,18 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 def gradients(state: TrainingState, inputs: Sequence[Inputs]) -> Outputs:
     """Leave the clipped gradient of the step with the weights."""
-    losses = []
+    losses, total, passes = [], GradientSum(state), len(inputs) * state.processes.count
     if not writes_weights(state):
         state.attached.refresh()
-    for pass_number, one in enumerate(inputs):
-        loss_B = batch_loss(state, one, state.step * len(inputs) + pass_number)
-        loss = (loss_B * one.weights).sum() / len(inputs)
+    for number, one in enumerate(inputs):
+        position = state.step * passes + number * state.processes.count + state.processes.rank
+        loss_B = batch_loss(state, one, position)
+        loss = (loss_B * one.weights).sum() / passes
         (state.scaler.scale(loss) if state.scaler else loss).backward()
         losses.append(loss_B.detach())
-    return Outputs(torch.stack(losses), clipped_norms(state))
+        total.add_round()
+    total.finish()
+    return Outputs(all_losses(torch.stack(losses), state), clipped_norms(state))
 
 
 def clipped_norms(state: TrainingState) -> Tensor:

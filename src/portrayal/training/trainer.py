@@ -26,6 +26,7 @@ from portrayal.errors import OutOfMemoryError
 from portrayal.models.base import BaseModel
 from portrayal.models.methods import Attached, attach, checkpoint_text_encoder
 from portrayal.models.packed_lora import Member, Pack, attach_pack
+from portrayal.processes import ALONE, Processes
 from portrayal.run import atomic_folder, write_bytes, write_json, write_text
 from portrayal.training.checkpoint import load_checkpoint, save_checkpoint
 from portrayal.training.graph import CapturedStep, why_plain
@@ -77,6 +78,7 @@ def train(
     work: Path,
     progress: Callable[[int, int], None],
     note: Callable[[str], None] | None = None,
+    processes: Processes = ALONE,
 ) -> None:
     """Train a model, or several LoRAs in one batch, each into its folder; resume where it was left.
 
@@ -92,6 +94,7 @@ def train(
         work: Folder for what is only needed until the end.
         progress: Called with (steps done, steps in all).
         note: Called with what a person should know of how it trains.
+        processes: Who shares the steps, each calling this; the first of them writes.
 
     Raises:
         TrainingDivergedError: If the loss stops being finite.
@@ -102,12 +105,12 @@ def train(
     by_name = {task.name: task for task in tasks}
     total = max(task.num_steps for task in tasks)
     stops = {step for task in tasks for step in (*task.readings, task.num_steps)}
-    with session(base, tasks, config, work) as state, interruption() as interrupted:
+    with session(base, tasks, config, work, processes) as state, interruption() as interrupted:
         progress(state.step, total)
         run, unread = runner_of(state, note), deque[Launched]()
         while state.learners:
             unread.append(launch(state, run))
-            stopped = interrupted.is_set()
+            stopped = processes.any(interrupted.is_set())
             due = stopped or checkpoint_due(state)
             pause = due or state.step in stops
             while len(unread) > (0 if pause or base.device.type == "cpu" else 1):  # the GPU is one step ahead
@@ -117,7 +120,8 @@ def train(
                 continue
             for learner in list(state.learners):
                 task = by_name[learner.name]
-                done = (task.folder / "method.json").is_file()  # it rides along, once more
+                # It rides along, once more; or another process writes it.
+                done = (task.folder / "method.json").is_file() or not processes.first
                 if state.step in task.readings and not done:
                     with atomic_folder(task.folder / "steps" / str(state.step)) as reading:
                         save_weights(state, learner, config, reading)
@@ -127,12 +131,14 @@ def train(
                     state.leave(learner)
                     run = runner_of(state, note)
                     due = True  # a learner that left cannot come back
-            if state.learners and due:
+            if state.learners and due and processes.first:
                 save_checkpoint(work / "checkpoint", state.snapshot())
             if state.learners and stopped:
                 raise KeyboardInterrupt
             state.clock = time.perf_counter()
-    shutil.rmtree(work)
+    processes.wait()
+    if processes.first:
+        shutil.rmtree(work)
 
 
 def runner_of(state: TrainingState, note: Callable[[str], None]) -> Update:
@@ -141,13 +147,15 @@ def runner_of(state: TrainingState, note: Callable[[str], None]) -> Update:
 
 
 @contextmanager
-def session(base: BaseModel, tasks: Sequence[Task], config: Config, work: Path) -> Iterator[TrainingState]:
+def session(
+    base: BaseModel, tasks: Sequence[Task], config: Config, work: Path, processes: Processes = ALONE
+) -> Iterator[TrainingState]:
     """A training that goes on where it was left; the base is given back as it was, whatever happens."""
     work.mkdir(parents=True, exist_ok=True)
     try:
         attached = attach_tasks(base, tasks, config.seed)
         try:
-            state = start(base, attached, tasks, config, work)
+            state = start(base, attached, tasks, config, work, processes)
             resume(state, work)
             yield state
         finally:
@@ -179,7 +187,8 @@ def resume(state: TrainingState, work: Path) -> None:
     snapshot = load_checkpoint(work / "checkpoint")
     if snapshot is not None:
         state.restore(snapshot)
-    for learner in state.learners:
+    state.processes.wait()  # nobody writes the next one while another still reads this
+    for learner in state.learners if state.processes.first else ():
         log = log_of(learner, work)
         lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
         write_text(log, "".join(lines[: state.step]))
@@ -210,7 +219,8 @@ def save_weights(state: TrainingState, learner: Learner, config: Config, folder:
 def publish(state: TrainingState, learner: Learner, config: Config, work: Path, task: Task) -> None:
     """Write a finished model in one go."""
     if len(state.learners) == 1:
-        state.accelerator.end_training()
+        for tracker in state.accelerator.trackers:  # `end_training` would part the processes too
+            tracker.finish()
     if task.readings:  # its weights are there
         write_history(state, learner, config, work, task.folder)
         return
@@ -228,7 +238,12 @@ def write_history(state: TrainingState, learner: Learner, config: Config, work: 
 
 
 def start(
-    base: BaseModel, attached: Attached | Pack, tasks: Sequence[Task], config: Config, work: Path
+    base: BaseModel,
+    attached: Attached | Pack,
+    tasks: Sequence[Task],
+    config: Config,
+    work: Path,
+    processes: Processes = ALONE,
 ) -> TrainingState:
     """Optimizer, schedule, precision and batches around what is attached."""
     from accelerate import Accelerator
@@ -236,10 +251,10 @@ def start(
     training, trains_text_encoder = config.training, tasks[0].method.train_text_encoder
     accelerator = Accelerator(
         cpu=base.device.type == "cpu",
-        log_with=list(training.trackers) or None,
+        log_with=(list(training.trackers) or None) if processes.first else None,
         project_dir=work / "trackers",
     )
-    if training.trackers:
+    if training.trackers and processes.first:
         accelerator.init_trackers("portrayal")
     if training.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing(None if drops(tasks) else checkpoint_block)
@@ -262,7 +277,7 @@ def start(
         )
         for task in tasks
     ]
-    return TrainingState(base, attached, accelerator, optimizer, rates, learners, training, scaler)
+    return TrainingState(base, attached, accelerator, optimizer, rates, learners, training, scaler, processes=processes)
 
 
 def drops(tasks: Sequence[Task]) -> bool:
@@ -316,7 +331,8 @@ def empty_caption(base: BaseModel, share: float) -> EmptyCaption | None:
 
 def write_records(launched: Launched, work: Path) -> None:
     """Log one step to each learner's own file and to the trackers that were asked for."""
-    for learner, record in zip(launched.learners, launched.records(), strict=True):
+    records = launched.records()  # a loss that is not finite ends every process
+    for learner, record in zip(launched.learners, records, strict=True) if launched.state.processes.first else ():
         values = asdict(record)
         with log_of(learner, work).open("a", encoding="utf-8") as log:
             log.write(json.dumps(values) + "\n")
