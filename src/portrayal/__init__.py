@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from portrayal.errors import PortrayalError
     from portrayal.planning import Plan, make_plan
     from portrayal.run import Event, Run
+    from portrayal.scale.batch import run_batch
     from portrayal.scale.launch import share_out
     from portrayal.settings import load_config
     from portrayal.stages.check import check_photos
@@ -55,6 +56,7 @@ _HOME = {
     "portray": "workflow",
     "prepare": "stages.prepare",
     "publish": "stages.hub",
+    "run_batch": "scale.batch",
     "share_out": "scale.launch",
     "train": "stages.train",
     "verify_models": "stages.models",
@@ -82,6 +84,7 @@ __all__ = [
     "portray",
     "prepare",
     "publish",
+    "run_batch",
     "share_out",
     "train",
     "verify_models",

@@ -21,7 +21,7 @@ app = typer.Typer(
     name="portrayal",
     help="Ten to twenty photos of a person → tuned Stable Diffusion weights, a verdict on LoRA rank, pictures, report.",
     epilog="Exit codes: 0 done · 1 a fault of ours · 2 usage · 3 this machine · 4 photos · 5 weights · 6 memory · "
-    "7 training diverged · 130 interrupted (the same command goes on).",
+    "7 training diverged · 8 some subjects of a batch failed · 130 interrupted (the same command goes on).",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -158,6 +158,59 @@ def plan(
     with outcome("plan", as_json) as result:
         flags = [*effort(quick, thorough), *overrides(base, class_noun, settings, vae)]
         show_plan(portrayal.make_plan(recipe, flags), result, as_json)
+
+
+@app.command()
+def batch(
+    subjects: Annotated[
+        Path, typer.Argument(help="Folder of folders of photos, or a CSV or TOML table.", show_default=False)
+    ],
+    base: BaseFlag = None,
+    class_noun: ClassFlag = None,
+    out: Annotated[
+        str, typer.Option("--out", help="Folder of the runs, or an address such as s3://bucket/runs.")
+    ] = "runs",
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option("--recipe", help="Settings to start from; several: each subject by each.", show_default="chosen"),
+    ] = None,
+    settings: SetFlag = None,
+    quick: QuickFlag = False,
+    thorough: ThoroughFlag = False,
+    consent: ConsentFlag = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="Ray cluster to use; none: without Ray.", show_default="this machine"),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Do the whole job for many subjects: several at once where Ray is installed, else one after another.
+
+    A subject that fails is told, and the others go on. The same command again goes on where it stopped and tries
+    again what failed. A table has `photos`, and perhaps `name`, `class`, `recipe`, `consent` and settings by their full
+    names, such as `study.ranks`. `batch.html` in `--out` sums up all of them. docs/scale.md says how to start it on
+    Slurm, Kubernetes or a list of machines.
+
+    Examples:
+
+    portrayal batch photos/ --class person --consent
+
+    portrayal batch people.csv --recipe sd15-24gb --quick --out s3://bucket/runs --address 10.0.0.1:6379
+    """
+    with outcome("batch", as_json) as result:
+        agreed = ask_consent(consent, as_json)
+        given = [*effort(quick, thorough), *overrides(base, class_noun, settings)]
+        with batch_table() as watch:
+            summary = portrayal.run_batch(
+                subjects, out, recipe or (), given, consent=agreed, address=address, watch=watch
+            )
+        result["summary"] = summary
+        failed = summary["failed"]
+        if failed:
+            named = ", ".join(one["name"] for one in failed[:5]) + (" …" if len(failed) > 5 else "")
+            said = f"{len(failed)} of {summary['subjects']} subjects failed: {named}."
+            fail(result, as_json, 8, said, f"{out}/batch.html says why; the same command tries them again.")
+        say(result, as_json, runs=out, report=f"{out.rstrip('/')}/batch.html")
 
 
 @app.command()
@@ -566,6 +619,15 @@ def say(result: dict[str, Any], as_json: bool, **values: Any) -> None:
         for key, value in values.items():
             for line in value if isinstance(value, list) else [value]:
                 typer.echo(f"{key:>9}  {line}")
+
+
+@contextmanager
+def batch_table() -> Iterator[Any]:
+    """A row for each subject, on standard error."""
+    from portrayal.scale.table import BatchTable
+
+    with BatchTable() as table:
+        yield table.show
 
 
 @contextmanager

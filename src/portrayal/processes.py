@@ -9,6 +9,7 @@ GPUs.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -139,6 +140,7 @@ def here() -> Processes:
             f"The {found.count} processes of this run did not find one another: {error}",
             "MASTER_ADDR and MASTER_PORT say where they meet; see docs/scale.md.",
         ) from error
+    atexit.register(distributed.destroy_process_group)  # its threads must not outlive the interpreter
     for name in LAUNCHED:
         os.environ.pop(name, None)
     return found

@@ -43,7 +43,7 @@ class GradientSum:
     def __init__(self, state: TrainingState) -> None:
         self.processes = state.processes
         shared = self.processes.count > 1 and isinstance(state.attached, Attached)
-        self.weights: list[Tensor] = [*state.attached.computing().values()] if shared else []  # type: ignore[union-attr]
+        self.weights: list[Tensor] = [*state.attached.computing().values()] if shared else []
         self.in_order = shared and state.base.device.type != "cuda"
         self.total: list[Tensor] = []
         self.found: list[tuple[Tensor, Tensor]] = []

@@ -160,7 +160,8 @@ def clipped_norms(state: TrainingState) -> Tensor:
     """Scale each learner's gradient down to the longest allowed; how long they were, `(K,)`."""
     optimizer, longest = state.optimizer, state.config.max_grad_norm
     if writes_weights(state):  # it reads the gradients where they are, and scales them itself
-        lengths = torch._foreach_norm(optimizer.gradients(), 2.0, dtype=torch.float32)
+        found = [weight.grad for weight in state.weights_of(0)] if state.shards else optimizer.gradients()
+        lengths = torch._foreach_norm([one for one in found if one is not None], 2.0, dtype=torch.float32)
         norm: Tensor = torch.linalg.vector_norm(torch.stack(lengths))
         optimizer.clip = (longest / (norm + 1e-6)).clamp(max=1)
         return norm[None]
@@ -184,6 +185,8 @@ def descend(state: TrainingState, outputs: Outputs) -> None:
         optimizer.step()
     elif not not_finite:
         optimizer.step()
+    if state.shards:
+        state.shards.spread(state.attached.computing())
     if state.scaler:
         state.scaler.update()
 
@@ -192,6 +195,8 @@ def forget_gradients(state: TrainingState) -> None:
     """Let the gradients' memory go."""
     state.optimizer.zero_grad(set_to_none=True)
     state.attached.zero_grad()
+    for weight in state.weights_of(0) if state.shards else ():  # the optimizer forgets those of its share
+        weight.grad = None
 
 
 def batch_loss(state: TrainingState, inputs: Inputs, position: int) -> Tensor:

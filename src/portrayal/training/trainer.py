@@ -31,6 +31,7 @@ from portrayal.run import atomic_folder, write_bytes, write_json, write_text
 from portrayal.training.checkpoint import load_checkpoint, save_checkpoint
 from portrayal.training.graph import CapturedStep, why_plain
 from portrayal.training.optimizers import build_optimizer
+from portrayal.training.shards import Shards
 from portrayal.training.state import Learner, Rate, TrainingState
 from portrayal.training.step import Launched, Update, launch, update
 
@@ -118,6 +119,7 @@ def train(
             progress(state.step, total)
             if not pause:
                 continue
+            gather_shards(state)
             for learner in list(state.learners):
                 task = by_name[learner.name]
                 # It rides along, once more; or another process writes it.
@@ -263,7 +265,12 @@ def start(
     base.unet.train(drops(tasks))  # else nothing in it differs but its speed
     base.text_encoder.train(trains_text_encoder)
     fp16 = training.mixed_precision == "fp16"
-    optimizer = build_optimizer(training.optimizer, attached.parameter_groups(), scaled=fp16)
+    groups, shards = attached.parameter_groups(), None
+    if training.shard_optimizer and processes.count > 1 and isinstance(attached, Attached):
+        shards = Shards.of(attached, groups, processes)
+        groups = shards.own(groups)
+        shards.let_go(attached)
+    optimizer = build_optimizer(training.optimizer, groups, scaled=fp16)
     schedules = [schedule_of(task.method, training) for task in tasks]
     rates = [Rate(group["lr"], schedules[group.get("member", 0)]) for group in optimizer.param_groups]
     scaler = torch.amp.GradScaler(base.device.type) if fp16 else None
@@ -277,7 +284,17 @@ def start(
         )
         for task in tasks
     ]
-    return TrainingState(base, attached, accelerator, optimizer, rates, learners, training, scaler, processes=processes)
+    return TrainingState(
+        base, attached, accelerator, optimizer, rates, learners, training, scaler, processes=processes, shards=shards
+    )
+
+
+def gather_shards(state: TrainingState) -> None:
+    """Bring what other processes keep of the weights and the optimizer to the one that writes."""
+    if state.shards and isinstance(state.attached, Attached):
+        state.shards.gather(state.attached, state.optimizer)
+        gathered = state.shards.gathered.items()
+        state.attached.elsewhere = {name: parts["weight"] for name, parts in gathered if "weight" in parts}
 
 
 def drops(tasks: Sequence[Task]) -> bool:
