@@ -70,7 +70,7 @@ def in_a_process(study: Study, store: Store) -> Outcome:
         tries += 1
         with store.log(study.name).open("ab") as log:
             done = subprocess.run(
-                [sys.executable, "-m", "portrayal", *study.arguments(store.folder(study.name))],
+                [sys.executable, *command(study, store)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -87,6 +87,11 @@ def in_a_process(study: Study, store: Store) -> Outcome:
         if tries == TRIES or done.returncode == 1:  # a fault of ours: it would be the same again
             why = f"Its process ended with {done.returncode}; {store.log(study.name)} has what it said."
             return lost(study.name, tries, why, seconds)
+
+
+def command(study: Study, store: Store) -> list[str]:
+    """What Python is to do."""
+    return ["-m", "portrayal", *study.arguments(store.folder(study.name))]
 
 
 def answer(output: bytes) -> dict[str, object] | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,14 +68,14 @@ def results(ray: Any, jobs: Sequence[Job], store: Store, *, travelling: bool) ->
     """Hand all jobs to Ray in their order, and yield what becomes of them as it is known."""
     gpus, cpus = (ray.cluster_resources().get(kind, 0) for kind in ("GPU", "CPU"))
     threads = max(1, int(cpus // max(1, min(cpus, len(jobs)))))
-    task = ray.remote(max_retries=TRIES - 1)(work)
+    task, batch = ray.remote(max_retries=TRIES - 1)(work), uuid.uuid4().hex
     waiting: dict[Any, tuple[Job, float]] = {}
 
     def submit(job: Job, share: float) -> None:
         options: dict[str, Any] = {"num_cpus": 1 if gpus else threads, "name": job.study.name}
         options |= {"num_gpus": share} if gpus else {"runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(threads)}}}
         photos = files_of(job.study.photos) if travelling else None
-        waiting[task.options(**options).remote(job.study, store.out, photos)] = (job, share)
+        waiting[task.options(**options).remote(job.study, store.out, photos, batch)] = (job, share)
 
     for job in jobs:
         submit(job, share_of(job))
@@ -116,13 +117,16 @@ def files_of(photos: Path) -> Files:
         raise MachineError(f"{error.filename}: {error.strerror}.", "Give this user the right to read it.") from error
 
 
-def work(study: Study, out: str, photos: Files | None) -> Outcome:
-    """Do a study, or what is left of it, in a worker."""
-    started = time.monotonic()
+def work(study: Study, out: str, photos: Files | None, batch: str) -> Outcome:
+    """Do a study, or what is left of it, in a worker; `batch` names the call, whose tries are counted."""
+    started, store = time.monotonic(), Store(out)
+    with store.log(study.name).open("a", encoding="utf-8") as log:
+        log.write(f"begun for {batch}\n")
+    tries = store.log(study.name).read_text(encoding="utf-8", errors="replace").count(f"begun for {batch}\n")
     with tempfile.TemporaryDirectory() as folder:
         here = replace(study, photos=unpacked(photos, Path(folder), study.photos)) if photos else study
-        outcome = done(here, Store(out))
-    return replace(outcome, seconds=round(time.monotonic() - started, 1), tries=attempt())
+        outcome = done(here, store)
+    return replace(outcome, seconds=round(time.monotonic() - started, 1), tries=tries)
 
 
 def done(study: Study, store: Store) -> Outcome:
@@ -136,16 +140,6 @@ def done(study: Study, store: Store) -> Outcome:
     except PortrayalError as error:
         return failure(study.name, error)
     return kept(study.name, store)
-
-
-def attempt() -> int:
-    """Which try this is, as Ray counts."""
-    import ray
-
-    try:
-        return 1 + int(ray.get_runtime_context().get_task_attempt_number())  # type: ignore[attr-defined]
-    except (AttributeError, RuntimeError):
-        return 1
 
 
 def unpacked(photos: Files, folder: Path, source: Path) -> Path:
