@@ -31,6 +31,7 @@ OPTIONS = {
     "generate": ["--model", "--prompt", "--seed", "--lora", "--control", "--like", "--set", "--json"],
     "evaluate": ["--json"],
     "export": ["--to", "--model", "--out", "--precision", "--strength", "--rank", "--json"],
+    "studio": ["--root", "--port", "--share-on-lan", "--no-browser", "--recipe"],
     "publish": ["--model", "--public", "--photos", "--consent", "--yes", "--json"],
     "export-photos": ["--repeats", "--json"],
     "report": ["--json"],

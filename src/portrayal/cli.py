@@ -6,6 +6,8 @@ import errno
 import json
 import logging
 import os
+import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -34,8 +36,6 @@ models_app = typer.Typer(
 )
 app.add_typer(models_app, name="models", help="The models of others: list, fetch and verify them.")
 
-QUICK = ["study.folds=1", "study.readings=3", "study.final=false"]
-THOROUGH = ["study.folds=5", "study.unet_folds=5", "study.seeds=3"]
 EXPECTED_OS_ERRORS = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.EIO}
 
 Photos = Annotated[
@@ -440,6 +440,31 @@ def export(
 
 
 @app.command()
+def studio(
+    root: Annotated[Path, typer.Option("--root", help="Folder of the projects.")] = Path("runs"),
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 7860,
+    share_on_lan: Annotated[
+        bool, typer.Option("--share-on-lan", help="Let other machines of the network in, by a password.")
+    ] = False,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only serve; open no page.")] = False,
+    recipe: RecipeFlag = None,
+) -> None:
+    """Open a web page that does it all: photos, plan, training as it goes, comparison, pictures, files for other tools.
+
+    It listens on this machine alone, and asks nothing of the network. Work goes on when the page is closed, and when
+    this command ends. `--share-on-lan` asks for a password, or takes PORTRAYAL_STUDIO_PASSWORD.
+
+    Examples:
+
+    portrayal studio
+
+    portrayal studio --root /data/portraits --port 8000 --no-browser
+    """
+    with outcome("studio", False):
+        portrayal.open_studio(root, port=port, share_on_lan=share_on_lan, browser=not no_browser, recipe=recipe)
+
+
+@app.command()
 def publish(
     folder: RunFolder,
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where to, on the Hub.", show_default=False)],
@@ -549,7 +574,7 @@ def effort(quick: bool, thorough: bool) -> list[str]:
     """How large a study is, as settings."""
     if quick and thorough:
         raise typer.BadParameter("--quick and --thorough are opposites; leave one out.")
-    return QUICK if quick else THOROUGH if thorough else []
+    return portrayal.effort_settings("quick" if quick else "thorough" if thorough else "balanced")
 
 
 def folder_for(photos: Path, out: Path | None) -> Path:
@@ -586,7 +611,8 @@ def outcome(command: str, as_json: bool) -> Iterator[dict[str, Any]]:
     except portrayal.PortrayalError as error:
         fail(result, as_json, error.exit_code, error.cause, error.remedy)
     except KeyboardInterrupt:
-        fail(result, as_json, 130, "Interrupted; what was finished is kept.", "The same command goes on.")
+        said = f"The same command goes on: {shlex.join(['portrayal', *sys.argv[1:]])}"
+        fail(result, as_json, 130, "Interrupted; what was finished is kept.", said)
     except OSError as error:
         if error.errno not in EXPECTED_OS_ERRORS:
             raise
@@ -714,4 +740,7 @@ def main() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)  # on import it speaks of kernels nobody asked for
+    for name in ("SIGTERM", "SIGUSR1"):  # as Ctrl-C, wherever they arrive
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     app()

@@ -206,7 +206,7 @@ class UnetMethod(Section):
 
     master_weights: bool = True
     """Keep fp32 weights, and their averages in fp32, beside the half ones that compute. Without, a weight takes 6 bytes
-    instead of 16: bf16 weights whose steps are rounded by chance, averages in 8 bits; on CUDA in bf16, with `adamw`."""
+    instead of 16: bf16 weights whose steps are rounded by chance, averages in 8 bits; in bf16, with `adamw`."""
 
 
 class LoraMethod(Section):
@@ -389,6 +389,9 @@ class TrainingConfig(Section):
 
     checkpointing_steps: NonNegativeInt = 250
     """Steps between checkpoints for resuming; 0 keeps none."""
+
+    checkpoints_total_limit: PositiveInt = 2
+    """Checkpoints that are kept of a training, the newest ones; where the newest is damaged, the one before goes on."""
 
     shard_optimizer: bool = False
     """Where several processes share the steps of a full UNet: each keeps the optimizer's numbers of its share of the

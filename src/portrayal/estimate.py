@@ -448,7 +448,7 @@ def whole_stages(log: Path) -> dict[str, float]:
             torn |= {part} if name in began else set()
             began[name] = event["time"]
         elif event["kind"] == "finished" and name in began:
-            found[part] = found.get(part, 0.0) + event["time"] - began.pop(name)
+            found[part] = found.get(part, 0.0) + max(0.0, event["time"] - began.pop(name))  # clocks are set back
     return {part: seconds for part, seconds in found.items() if part not in torn | {part_of(name) for name in began}}
 
 

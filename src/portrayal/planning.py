@@ -247,7 +247,7 @@ def num_weights(method: Method, parts: dict[str, nn.Module]) -> int:
 def disk_needed(config: Config, parts: dict[str, nn.Module]) -> float:
     """GiB a run needs at its fullest: before best steps are chosen, every reading of every training is kept.
 
-    One checkpoint is written before the last one goes; of a pack it holds all that is trained together.
+    One checkpoint more than are kept is there while it is written; of a pack it holds all that is trained together.
     """
     weights = {name: num_weights(method, parts) for name, method in config.methods.items()}
     size, readings = WEIGHT_BYTES[config.training.save_precision], config.study.readings
@@ -256,7 +256,9 @@ def disk_needed(config: Config, parts: dict[str, nn.Module]) -> float:
     if config.training.checkpointing_steps:
         loras = [weights[trial.model] for trial in config.trials.values() if trial.model != "unet"]
         together = sum(sorted(loras)[-loras_at_once(config) :])
-        checkpoint = 2 * TRAINING_STATE * max(weights.get("unet", 0), together)
+        checkpoint = (
+            (1 + config.training.checkpoints_total_limit) * TRAINING_STATE * max(weights.get("unet", 0), together)
+        )
     return (kept + checkpoint) / GIB + PICTURES_GIB
 
 

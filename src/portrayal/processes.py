@@ -23,7 +23,8 @@ from portrayal.errors import MachineError
 
 Item = TypeVar("Item")
 
-LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+LAUNCHED = ("WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+"""What is taken out of the environment; `RANK` stays, which alone says nothing of others."""
 PATIENCE = timedelta(days=7)
 """How long a process waits for the others: one may train alone for hours. A launcher ends all when one fails."""
 

@@ -6,21 +6,25 @@ import hashlib
 import json
 import os
 import platform
-import shutil
+import shlex
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from portrayal.config import Config
-from portrayal.errors import MachineError, RunConflictError, UsageError, nearest
+from portrayal.errors import RunConflictError, UsageError, nearest
+from portrayal.files import UNFINISHED, append_line
+from portrayal.files import atomic_folder as atomic_folder
+from portrayal.files import atomic_path as atomic_path
+from portrayal.files import write_bytes as write_bytes
+from portrayal.files import write_json as write_json
+from portrayal.files import write_text as write_text
+from portrayal.lock import NAME as LOCK
 from portrayal.settings import validate
 
 PACKAGES = ("portrayal", "torch", "diffusers", "transformers", "peft", "accelerate")
@@ -44,85 +48,11 @@ class Event:
     """What a person should read."""
 
 
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write a file to; it takes its place when the block ends, or vanishes if it fails.
-
-    Raises:
-        MachineError: If the disk is full or the folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        flush(temporary)
-        temporary.chmod(0o644)  # safetensors writes for its user alone
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise write_fault(path, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-@contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path`; it takes the place of `path` when the block ends, or vanishes if it fails."""
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                flush(file)
-        temporary.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise write_fault(path, error) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def flush(path: Path) -> None:
-    """Make sure that a file's content is on the disk, so that a rename never shows it half there."""
-    with path.open("rb+") as written:
-        os.fsync(written.fileno())
-
-
-def write_fault(path: Path, error: OSError | SafetensorError) -> MachineError:
-    """What a failed write means to a person; safetensors wraps what the system said in an error of its own."""
-    return MachineError(
-        f"{path} could not be written: {getattr(error, 'strerror', None) or error}.",
-        "Free some disk space or choose another folder with --out, then run the same command again.",
-    )
-
-
 def cache_folder() -> Path:
     """Where files that outlive a run lie: `$PORTRAYAL_CACHE`, or `portrayal` in the user's cache folder."""
     given = os.environ.get("PORTRAYAL_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(given).expanduser() if given else Path(base) / "portrayal"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write JSON whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def fingerprint(value: object) -> str:
@@ -164,7 +94,7 @@ class Run:
             run = cls.open(folder)
             run.check_same(config, provenance)
             return run
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        if folder.is_file() or (folder.is_dir() and not unused(folder, config)):
             raise RunConflictError(
                 f"{folder} is not empty and is no run of Portrayal.", "Choose another folder with --out."
             )
@@ -265,16 +195,22 @@ class Run:
     def log(self, event: Event) -> None:
         """Append an event to `events.jsonl`."""
         record = {"time": round(time.time(), 3), **{key: value for key, value in vars(event).items() if value != ""}}
-        try:
-            with (self.folder / "events.jsonl").open("a", encoding="utf-8") as events:
-                events.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise write_fault(self.folder / "events.jsonl", error) from error
+        append_line(self.folder / "events.jsonl", json.dumps(record))
+
+
+def unused(folder: Path, config: Config) -> bool:
+    """Whether a folder is empty, but for what a run with these settings leaves that was killed as it was begun."""
+    for path in folder.iterdir():
+        own = path.name == "config.toml" and path.read_bytes() == config.to_toml().encode()
+        if not own and path.name != LOCK and not UNFINISHED.fullmatch(path.name):
+            return False
+    return True
 
 
 def command_line() -> str:
     """The command as typed, with the program's name instead of its path."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    name = Path(sys.argv[0]).name
+    return shlex.join(["portrayal" if name == "__main__.py" else name, *sys.argv[1:]])
 
 
 def differing_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -19,7 +19,7 @@ from portrayal.stages.generate import generate, paint_model
 from portrayal.stages.prepare import prepare
 from portrayal.stages.publish import write_card
 from portrayal.stages.report import write_report
-from portrayal.stages.shared import FINAL, base_ahead, dataset_of, silent, tell
+from portrayal.stages.shared import FINAL, alone, at_work, base_ahead, dataset_of, silent, tell
 from portrayal.stages.train import train, train_final
 
 
@@ -39,18 +39,19 @@ def portray(
         PortrayalError: With cause, remedy and exit code; see :mod:`portrayal.errors`.
     """
     started, begun = time.monotonic(), (out / "events.jsonl").is_file()
-    with nullcontext() if (out / "run.json").is_file() else base_ahead(settle(config).config):
+    with at_work(out, progress):
+        with nullcontext() if (out / "run.json").is_file() else base_ahead(settle(config).config):
+            if here().first:
+                look_ahead(prepare(photos, config, out, consent=consent, progress=progress), progress)
+        here().wait()
+        run = Run.open(out)
+        train(run, progress=progress)
+        generate(run, progress=progress)
+        evaluate(run, progress=progress)
         if here().first:
-            look_ahead(prepare(photos, config, out, consent=consent, progress=progress), progress)
-    here().wait()
-    run = Run.open(out)
-    train(run, progress=progress)
-    generate(run, progress=progress)
-    evaluate(run, progress=progress)
-    if here().first:
-        write_report(run, progress=progress)
-        look_back(run, None if begun else time.monotonic() - started, progress)
-    here().wait()
+            write_report(run, progress=progress)
+            look_back(run, None if begun else time.monotonic() - started, progress)
+        here().wait()
     return run
 
 
@@ -86,6 +87,7 @@ def look_back(run: Run, seconds: float | None, progress: Progress) -> None:
     tell(run, Event("estimate", "note", message=said(compared, whole=seconds is not None)), progress)
 
 
+@alone
 def evaluate(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
     """Judge every model, held to control images too; then train the recommended one on all photos.
 

@@ -63,11 +63,11 @@ def people(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def killed(out: Path, name: str, mark: Callable[[str], bool]) -> threading.Thread:
     """End the process that trains a subject, without a word, once it has kept a checkpoint."""
-    checkpoint = out / name / "models" / ".lora-2.training" / "checkpoint" / "state.json"
+    checkpoints = out / name / "models" / ".lora-2.training" / "checkpoint"
 
     def end() -> None:
         deadline = time.monotonic() + 200
-        while not checkpoint.is_file() and time.monotonic() < deadline:
+        while not [*checkpoints.glob("0*")] and time.monotonic() < deadline:
             time.sleep(0.005)
         for process in psutil.process_iter(["cmdline"]):
             if mark(" ".join(process.info["cmdline"] or ())):

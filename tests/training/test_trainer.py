@@ -5,12 +5,13 @@ The golden losses are written anew with PORTRAYAL_GOLDEN=write; a change that sh
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from torch import Tensor
 
 from portrayal.config import Config, LoraMethod, Method, UnetMethod
 from portrayal.data.batches import Batch
-from portrayal.errors import MachineError, TrainingDivergedError
+from portrayal.errors import MachineError, OutOfMemoryError, TrainingDivergedError
 from portrayal.settings import load_config
 from portrayal.training import step as step_module
 from portrayal.training import trainer
-from portrayal.training.checkpoint import load_checkpoint, save_checkpoint
+from portrayal.training.checkpoint import kept, load_checkpoint, save_checkpoint
+from portrayal.training.health import Health, StreakError
 from portrayal.training.loss import Noise
 from portrayal.training.state import Rate, TrainingState
 from portrayal.training.step import StepRecord
@@ -363,18 +365,21 @@ def test_two_trainings_are_identical_bit_for_bit(pocket, encoded, tmp_path: Path
     assert weights_of(tmp_path / "one" / "m") == weights_of(tmp_path / "two" / "m")
 
 
-def test_ctrl_c_finishes_the_step_and_keeps_it(pocket, encoded, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_stop_finishes_the_step_and_keeps_it(
+    pocket, encoded, tmp_path: Path, number: signal.Signals
+) -> None:
     """Even where no checkpoints are asked for: nothing of what was done is lost."""
     config = config_of("training.checkpointing_steps=0")
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(number)
 
     def ctrl_c(done: int, total: int) -> None:
         if done == 1:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     with pytest.raises(KeyboardInterrupt):
         train(pocket, "m", LORA, encoded, config, tmp_path / "broken" / "m", ctrl_c)
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(number) is handler
     seen: list[int] = []
     train(pocket, "m", LORA, encoded, config, tmp_path / "broken" / "m", lambda done, _: seen.append(done))
     assert seen[0] in (1, 2)
@@ -398,33 +403,209 @@ def test_what_a_training_leaves(pocket, encoded, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["lora-2"]
 
 
-@pytest.mark.parametrize("name", ["unet", "lora"])
-def test_a_loss_that_is_not_finite_never_reaches_the_weights(pocket, encoded, tmp_path: Path, name: str) -> None:
+def with_bad_photo(encoded: TrainingData, value: float) -> TrainingData:
+    """Photos of which the third is not what it should be."""
     mean = encoded.photos[0].mean.clone()
-    mean[2] = float("nan")
-    data = TrainingData((replace(encoded.photos[0], mean=mean),), None)
-    config = config_of("training.prior_loss_weight=0")
+    mean[2] = value
+    return TrainingData((replace(encoded.photos[0], mean=mean),), None)
+
+
+def weights_now(state: TrainingState) -> list[Tensor]:
+    """Copies of all that a step may change: weights and averages."""
+    moments = [moment for moments in state.optimizer.state.values() for moment in moments.values()]
+    return [one.detach().clone() for one in (*state.attached.named_parameters().values(), *moments)]
+
+
+@pytest.mark.parametrize("name", ["unet", "lora"])
+def test_a_loss_that_is_not_finite_is_skipped_counted_and_never_reaches_weights_or_averages(
+    pocket, encoded, tmp_path: Path, name: str
+) -> None:
+    data, config = with_bad_photo(encoded, float("nan")), config_of("training.prior_loss_weight=0")
     with session(pocket, "m", METHODS[name], data, config, tmp_path / "look") as state:
+        seen = []
         with pytest.raises(TrainingDivergedError, match="photo2") as caught:
-            while True:
-                before = {key: p.detach().clone() for key, p in state.attached.named_parameters().items()}
-                train_step(state)
-        assert all(torch.equal(p, before[key]) for key, p in state.attached.named_parameters().items())
-    assert "learning rate" in caught.value.remedy
-    with pytest.raises(TrainingDivergedError):
-        method = METHODS[name].model_copy(update={"max_train_steps": 4})  # one epoch
-        train(pocket, "m", method, data, config, tmp_path / "models" / "m", ignore)
-    assert not (tmp_path / "models" / "m").exists()
+            for _ in range(12):
+                before = weights_now(state)
+                seen.append(train_step(state))
+                if seen[-1].skipped:
+                    assert (seen[-1].loss, seen[-1].grad_norm) == (None, 0.0)
+                    assert all(torch.equal(one, other) for one, other in zip(before, weights_now(state), strict=True))
+        assert sum(record.skipped for record in seen) == 2  # it is borne twice, and the others are trained on
+        assert all(one.isfinite().all() for one in weights_now(state))
+    assert "prepare.drop" in caught.value.remedy
 
 
-def test_a_gradient_that_is_not_finite_never_reaches_the_weights(pocket, encoded, tmp_path: Path) -> None:
-    with session(pocket, "m", LORA, encoded, config_of(), tmp_path / "work") as state:
-        batch = state.learners[0].batches.at(0)
-        state.learners[0].batches = Fixed(replace(batch, weights=batch.weights * float("inf")))
-        before = {key: p.detach().clone() for key, p in state.attached.named_parameters().items()}
-        with pytest.raises(TrainingDivergedError, match="gradients of step 1"):
-            train_step(state)
-        assert all(torch.equal(p, before[key]) for key, p in state.attached.named_parameters().items())
+def test_a_photo_whose_latents_are_not_finite_is_named_before_anything_is_trained(pocket, encoded, tmp_path) -> None:
+    data = with_bad_photo(encoded, float("nan"))
+    with pytest.raises(TrainingDivergedError, match="photo2"):
+        train(pocket, "m", LORA, data, config_of("training.prior_loss_weight=0"), tmp_path / "models" / "m", ignore)
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_a_gradient_that_is_not_finite_never_reaches_weights_or_averages(
+    pocket, encoded, tmp_path: Path, precision: str
+) -> None:
+    config = config_of(f"training.mixed_precision={precision}")
+    with session(pocket, "m", LORA, encoded, config, tmp_path / "work") as state:
+        fine = state.learners[0].batches.at(0)
+        state.learners[0].batches = Fixed(fine, replace(fine, weights=fine.weights * float("inf")))
+        assert not train_step(state).skipped
+        before = weights_now(state)
+        assert train_step(state).skipped
+        assert all(torch.equal(one, other) for one, other in zip(before, weights_now(state), strict=True))
+        assert (state.health.skipped, state.health.in_a_row) == (1, 1)
+        assert not train_step(state).skipped
+        assert state.health.in_a_row == 0
+
+
+def diverging(pocket, above: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its eighth step on, losses at more than a learning rate are not finite, as of weights that have exploded."""
+    whole = step_module.gradients
+
+    def exploding(state: TrainingState, inputs: Any) -> Any:
+        found = whole(state, inputs)
+        exploded = state.step >= 7 and state.optimizer.param_groups[0]["lr"] > above
+        return replace(found, losses=found.losses * float("inf")) if exploded else found
+
+    monkeypatch.setattr(step_module, "gradients", exploding)
+
+
+@pytest.mark.parametrize(("above", "lowered"), [(0.5e-3, [7]), (0.1e-3, [7, 0])])
+def test_a_training_that_diverges_goes_back_and_on_with_a_lower_rate(
+    pocket, encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: float, lowered: list[int]
+) -> None:
+    diverging(pocket, above, monkeypatch)
+    method, said = LORA.model_copy(update={"max_train_steps": 14}), list[str]()
+    task, work = Task("m", method, encoded, tmp_path / "m"), tmp_path / ".m.training"
+    trainer.train(pocket, [task], config_of(), work, ignore, said.append)
+    rates = [row["learning_rate"] for row in record_of(tmp_path / "m")]
+    expected = [1e-3 * 0.25 ** sum(step >= since for since in lowered) for step in range(14)]
+    assert rates == pytest.approx(expected)
+    described = json.loads((tmp_path / "m" / "method.json").read_text())
+    assert described["adapted"] == {"learning_rate_lowered_at": lowered}
+    assert described["skipped_steps"] == 0  # those were taken back
+    assert len(said) == len(lowered)
+    assert all("learning rate is too high" in one for one in said)
+    assert not work.exists()
+
+
+def test_a_training_that_a_lower_rate_does_not_mend_is_stopped(
+    pocket, encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverging(pocket, 0.0, monkeypatch)
+    method = LORA.model_copy(update={"max_train_steps": 14})
+    with pytest.raises(TrainingDivergedError, match="6 steps in a row") as caught:
+        train(pocket, "m", method, encoded, config_of(), tmp_path / "m", ignore)
+    assert "lower" in caught.value.remedy
+    assert not (tmp_path / "m").exists()
+
+
+def test_fp16_that_overflows_is_told_from_a_rate_that_is_too_high() -> None:
+    health, pictures = Health(), {"photo": True}
+    for step in range(20):
+        health.note(step, pictures, skipped=True, fp16=True)
+    with pytest.raises(TrainingDivergedError, match="fp16 that overflows") as caught:
+        health.note(20, pictures, skipped=True, fp16=True)
+    assert not isinstance(caught.value, StreakError)  # a lower rate would not help
+    assert "bf16" in caught.value.remedy
+
+
+# Memory ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def memory_for(pocket, rows: int, *, checkpointed: int = 0, once_at: int = 0) -> Iterator[list[int]]:
+    """As on a device whose memory holds so many rows in a forward pass, and more where activations are recomputed."""
+    kind, seen = type(pocket.unet), list[int]()
+    forward = kind.forward
+
+    def limited(unet: Any, noisy: Tensor, *arguments: Any, **named: Any) -> Any:
+        most = checkpointed if unet.is_gradient_checkpointing else rows
+        seen.append(len(noisy))
+        if len(noisy) > most and len(seen) > once_at:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(unet, noisy, *arguments, **named)
+
+    kind.forward = limited
+    try:
+        yield seen
+    finally:
+        kind.forward = forward
+
+
+def losses_in(folder: Path) -> list[float]:
+    return [row["loss"] for row in record_of(folder)]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "checkpointed", "once_at", "adapted"),
+    [
+        ("lora", 2, 0, 0, {"forward_passes": 2}),
+        ("unet+text", 2, 0, 2, {"forward_passes": 2}),
+        ("lora", 0, 1, 0, {"forward_passes": 4, "gradient_checkpointing": True}),
+    ],
+)
+def test_too_little_memory_makes_smaller_passes_of_the_same_batches(
+    pocket, encoded, tmp_path: Path, name: str, rows: int, checkpointed: int, once_at: int, adapted: dict[str, Any]
+) -> None:
+    """At the start or later on; the losses are those with memory enough but for rounding, and it is told once each."""
+    config, said = config_of("training.train_batch_size=2"), list[str]()
+    train(pocket, "m", METHODS[name], encoded, config, tmp_path / "ample" / "m", ignore)
+    task = Task("m", METHODS[name], encoded, tmp_path / "scarce" / "m")
+    with memory_for(pocket, rows, checkpointed=checkpointed, once_at=once_at):
+        trainer.train(pocket, [task], config, tmp_path / "scarce" / ".m.training", ignore, said.append)
+    assert losses_in(tmp_path / "scarce" / "m") == pytest.approx(losses_in(tmp_path / "ample" / "m"), rel=1e-4)
+    described = json.loads((tmp_path / "scarce" / "m" / "method.json").read_text())
+    assert described["adapted"] == adapted
+    assert len(said) == len(set(said)) == (adapted["forward_passes"] // 2) + ("gradient_checkpointing" in adapted)
+    ours, theirs = (weights_of(tmp_path / folder / "m").keys() for folder in ("ample", "scarce"))
+    assert ours == theirs
+
+
+def test_a_pack_with_too_little_memory_keeps_every_member_s_rows_apart(pocket, encoded, tmp_path: Path) -> None:
+    config = config_of("training.train_batch_size=2")
+    for folder, rows in (("ample", 99), ("scarce", 4)):
+        tasks = [
+            Task(f"lora-{rank}", LORA.model_copy(update={"rank": rank}), encoded, tmp_path / folder / f"lora-{rank}")
+            for rank in (2, 4)
+        ]
+        with memory_for(pocket, rows):
+            trainer.train(pocket, tasks, config, tmp_path / folder / ".pack.training", ignore, lambda _: None)
+    for rank in (2, 4):
+        ours, theirs = (losses_in(tmp_path / folder / f"lora-{rank}") for folder in ("ample", "scarce"))
+        assert theirs == pytest.approx(ours, rel=1e-4)
+
+
+def test_memory_for_not_one_picture_is_said(pocket, encoded, tmp_path: Path) -> None:
+    with memory_for(pocket, 0), pytest.raises(OutOfMemoryError, match="while training m") as caught:
+        train(pocket, "m", LORA, encoded, config_of(), tmp_path / "m", ignore)
+    assert "sd15-8gb" in caught.value.remedy
+
+
+def test_memory_that_runs_out_while_the_weights_move_goes_on_from_the_last_checkpoint(
+    pocket, encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some weights may have moved and others not: what is in memory is no state of any step."""
+    config, times = config_of(), []
+    train(pocket, "m", LORA, encoded, config, tmp_path / "ample" / "m", ignore)
+    step = torch.optim.AdamW.step
+
+    def torn(optimizer: Any, *arguments: Any, **named: Any) -> Any:
+        times.append(1)
+        if len(times) == 2:
+            with torch.no_grad():
+                optimizer.param_groups[0]["params"][0].add_(1)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return step(optimizer, *arguments, **named)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", torn)
+    task = Task("m", LORA, encoded, tmp_path / "scarce" / "m")
+    trainer.train(pocket, [task], config, tmp_path / "scarce" / ".m.training", ignore, lambda _: None)
+    assert losses_in(tmp_path / "scarce" / "m") == pytest.approx(losses_in(tmp_path / "ample" / "m"), rel=1e-4)
+
+
+# Signals and checkpoints -------------------------------------------------------------------------------------------
 
 
 def test_an_optimizer_whose_package_is_missing_names_it(pocket, encoded, tmp_path: Path, monkeypatch) -> None:
@@ -454,8 +635,58 @@ def test_a_checkpoint_gives_back_what_it_was_given(tmp_path: Path) -> None:
 
 def test_a_checkpoint_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="cannot hold set"):
-        save_checkpoint(tmp_path / "c", {"x": {1, 2}})
+        save_checkpoint(tmp_path / "c", {"step": 1, "x": {1, 2}})
     assert not list(tmp_path.iterdir())
+
+
+def test_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 10):
+        save_checkpoint(tmp_path, {"step": step, "weight": torch.full((4,), float(step))}, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000003", "00000010"]
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1  # a bit of the last weight, or of the last words: the file can still be read
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
+@pytest.mark.parametrize("file", ["tensors.safetensors", "state.json"])
+def test_a_training_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
+    pocket, encoded, tmp_path: Path, damage: Callable[[Path], object], file: str
+) -> None:
+    config, said, seen = config_of(), list[str](), list[int]()
+    train(pocket, "m", LORA, encoded, config, tmp_path / "straight" / "m", ignore)
+    work = tmp_path / "broken" / ".m.training"
+    with pytest.raises(KeyboardInterrupt):
+        train(pocket, "m", LORA, encoded, config, tmp_path / "broken" / "m", interrupt_at(3))
+    assert [path.name for path in kept(work / "checkpoint")] == ["00000002", "00000001"]
+    damage(work / "checkpoint" / "00000002" / file)
+    task = Task("m", LORA, encoded, tmp_path / "broken" / "m")
+    trainer.train(pocket, [task], config, work, lambda done, _: seen.append(done), said.append)
+    assert seen == [1, 2, 3]
+    assert len(said) == 1
+    assert "checkpoint of step 2 is damaged" in said[0]
+    assert weights_of(tmp_path / "broken" / "m") == weights_of(tmp_path / "straight" / "m")
+    assert record_of(tmp_path / "broken" / "m") == record_of(tmp_path / "straight" / "m")
+
+
+def test_a_checkpoint_that_cannot_be_read_just_now_is_not_taken_for_damaged(tmp_path: Path, monkeypatch) -> None:
+    save_checkpoint(tmp_path, {"step": 1})
+
+    def gone(*_: object, **__: object) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_text", gone)
+    with pytest.raises(OSError, match="Input/output"):
+        load_checkpoint(tmp_path)
+    monkeypatch.undo()
+    assert load_checkpoint(tmp_path) == {"step": 1}
 
 
 def test_weights_with_masters_beside_them_are_trained_as_weights_without(

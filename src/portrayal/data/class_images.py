@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -11,6 +12,8 @@ from PIL import Image
 
 from portrayal.processes import ALONE, Processes
 from portrayal.run import atomic_path, cache_folder
+
+LEFT_OVER_SECONDS = 3600
 
 
 def ensure_class_images(
@@ -33,6 +36,8 @@ def ensure_class_images(
         processes: Who paints them together, each calling this.
     """
     folder = cache_folder() / "class-images" / key
+    if processes.first:
+        sweep_old(folder)
     if processes.agree(missing_batches(folder, count, batch_size)):
         with lock(folder) if processes.first else nullcontext():
             batches = processes.mine(processes.agree(missing_batches(folder, count, batch_size)))
@@ -54,6 +59,14 @@ def lock(folder: Path) -> FileLock:
     """Held while the pictures of a folder are painted; it goes with the process that holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / ".lock")
+
+
+def sweep_old(folder: Path) -> None:
+    """Clear away what killed processes left half written; others may be writing here, so only what is an hour old."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFT_OVER_SECONDS:
+                path.unlink()
 
 
 def readable(path: Path) -> bool:

@@ -162,10 +162,12 @@ def check_free(base: BaseModel) -> None:
 def attach_full(base: BaseModel, method: UnetMethod) -> Attached:
     """Replace the UNet (and the text encoder) by trainable copies read from the base's own files.
 
-    They are fp32; on CUDA half, with fp32 masters beside them, or without if the method wants none.
+    They are fp32; on CUDA half, with fp32 masters beside them; in bf16 without, if the method wants none.
     """
-    source, half = base.source, base.device.type == "cuda" and base.dtype != torch.float32
-    small = half and not method.master_weights and base.dtype == torch.bfloat16 and find_spec("triton") is not None
+    source, cuda = base.source, base.device.type == "cuda"
+    half = cuda and base.dtype != torch.float32
+    rounds = base.device.type == "cpu" or (cuda and find_spec("triton") is not None)
+    small = rounds and not method.master_weights and base.dtype == torch.bfloat16
     dtype, names = base.dtype if small else torch.float32, ["unet"] + ["text_encoder"] * method.train_text_encoder
     fresh = parts_of(source, dtype, names)
     attached = replace_parts(base, method, {name: fresh[name] for name in names}, trainable=True)

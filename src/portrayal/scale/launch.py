@@ -15,7 +15,9 @@ from pathlib import Path
 from types import FrameType
 
 from portrayal.errors import MachineError
+from portrayal.interruption import SIGNALS
 
+INTERRUPTED = 130
 GRACE = 30.0
 """Seconds that the other processes have to keep where they are, once one has failed."""
 
@@ -38,8 +40,10 @@ def share_out(arguments: Sequence[str], count: int, *, cpu: bool = False) -> int
     with tempfile.TemporaryDirectory() as folder:
         said = [Path(folder) / f"{rank}" for rank in range(count)]
         started = start(arguments, said, cpu=cpu)
-        with forwarding(started):
+        with forwarding(started) as handed_on:
             failed = wait(started)
+        if handed_on and any(process.returncode == INTERRUPTED for process in started):
+            return INTERRUPTED
         if failed and said[failed].is_file():  # the first has spoken for itself
             sys.stderr.write(said[failed].read_text(encoding="utf-8", errors="replace"))
         return 0 if failed is None else exit_code(started[failed].returncode)
@@ -88,7 +92,7 @@ def wait(started: Sequence[subprocess.Popen[bytes]]) -> int | None:
         if failed:
             stop(started)
             # Told to stop, all do; one that failed by itself did so first, and not for want of another.
-            return min(failed, key=lambda rank: (codes[rank] == 130, rank))
+            return min(failed, key=lambda rank: (codes[rank] == INTERRUPTED, rank))
         if all(code == 0 for code in codes):
             return None
         time.sleep(0.05)
@@ -109,17 +113,19 @@ def stop(started: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 @contextmanager
-def forwarding(started: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Hand Ctrl-C and a request to end on to the processes, and wait for what they make of it."""
+def forwarding(started: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
+    """Hand Ctrl-C and requests to end on to the processes, and wait for what they make of it; yields which came."""
+    handed_on: list[int] = []
 
     def hand_on(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal wants it
+        handed_on.append(number)
         for process in started:
             with suppress(ProcessLookupError):
                 process.send_signal(number)
 
-    previous = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, hand_on) for number in SIGNALS}
     try:
-        yield
+        yield handed_on
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

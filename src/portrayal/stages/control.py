@@ -81,6 +81,28 @@ def picture_control(run: Run, kind: str, picture: Path, *, ready_made: bool = Fa
     return with_scale(run, kind, controlnet, control_image(run, kind, image, size, ready_made=ready_made))
 
 
+def control_picture(run: Run, kind: str, picture: Path) -> Image.Image:
+    """What is kept of a picture: its outline, the pose in it, its depth; as painting with the run would see it.
+
+    Args:
+        run: A run.
+        kind: `canny`, `softedge`, `openpose` or `depth`.
+        picture: Any picture.
+
+    Raises:
+        UsageError: If there is no such kind, or the picture shows no pose.
+        PhotosError: If it is no picture.
+        WeightsError: If what reads it cannot be had.
+    """
+    from portrayal.evaluation.control import CONTROL_KINDS
+    from portrayal.photos import read_photo
+
+    if kind not in CONTROL_KINDS:
+        raise UsageError(f"There is no kind of control {kind!r}; there are {', '.join(CONTROL_KINDS)}.")
+    image = read_photo(picture).image
+    return control_image(run, kind, image, generator_of(run).size, ready_made=False)
+
+
 def with_scale(run: Run, kind: str, controlnet: Any, image: Image.Image) -> Control:
     """A ControlNet and its image, at the strength of the settings."""
     from portrayal.generation.generator import Control

@@ -13,7 +13,7 @@ from portrayal.run import Event, Progress, Run, atomic_folder, atomic_path, writ
 from portrayal.stages.data import num_photos
 from portrayal.stages.paint import default_model, paintable
 from portrayal.stages.publish import card_of, kohya_bytes, saved_layers, study_model
-from portrayal.stages.shared import FINAL, checked_name, silent, stage, tell
+from portrayal.stages.shared import FINAL, alone, checked_name, silent, stage, tell
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +69,7 @@ class Wanted:
         return "-".join(parts)
 
 
+@alone
 def export_models(
     run: Run,
     to: Sequence[str] = ("diffusers", "kohya", "single-file"),

@@ -10,6 +10,7 @@ from portrayal.processes import here
 from portrayal.run import Event, Progress, Run
 from portrayal.stages.shared import (
     FINAL,
+    alone,
     checked_name,
     generator_of,
     in_place,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from portrayal.generation.pictures import Picture
 
 
+@alone
 def generate(run: Run, models: Sequence[str] = (), *, progress: Progress = silent) -> None:
     """Paint the scenes with the base and every trained model, all at the same seeds, and a few pictures of the class.
 

@@ -15,7 +15,7 @@ from portrayal.planning import make_plan
 from portrayal.run import Event, Progress, Run
 from portrayal.settings import set_value, validate
 from portrayal.stages.evaluate import scores_of
-from portrayal.stages.shared import FINAL, base_of, checked_name, in_place, silent, stage, trained_models
+from portrayal.stages.shared import FINAL, alone, base_of, checked_name, in_place, silent, stage, trained_models
 
 if TYPE_CHECKING:
     from portrayal.generation.generator import Control
@@ -46,6 +46,7 @@ class Order:
     recorded: bool = True
 
 
+@alone
 def paint(
     run: Run,
     prompts: Sequence[str],

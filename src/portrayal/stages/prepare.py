@@ -9,12 +9,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from portrayal import interruption
 from portrayal.config import Config
 from portrayal.errors import PhotosError
 from portrayal.planning import Plan, check_disk, settle
 from portrayal.run import Event, Progress, Run
 from portrayal.stages.check import heads_drawn, judged, prepare_settings
-from portrayal.stages.shared import silent, tell
+from portrayal.stages.shared import at_work, silent, tell
 
 if TYPE_CHECKING:
     from portrayal.photos import Finding, Prepared
@@ -32,13 +33,24 @@ def prepare(
         UsageError: If a setting or prompt cannot be meant.
         WeightsError: If the base cannot be had.
     """
+    plan = settle(config)  # a mistake is said before anything is touched
+    with at_work(out, progress):
+        return begin(photos, plan, out, consent, progress)
+
+
+def begin(photos: Path, plan: Plan, out: Path, consent: bool | None, progress: Progress) -> Run:
+    """Start the run that is planned, or open it."""
     from portrayal.data.manifest import save_dataset
     from portrayal.photos.prepare import assemble_photos, examine_photos
 
     started = time.monotonic()
-    plan = settle(config)
     subject, settings = plan.config.subject, prepare_settings(plan)
-    examined = examine_photos(photos, settings, lambda done, total: progress(Event("prepare", "progress", done, total)))
+
+    def tick(done: int, total: int) -> None:
+        progress(Event("prepare", "progress", done, total))
+        interruption.check()
+
+    examined = examine_photos(photos, settings, tick)
     prepared = assemble_photos(photos, examined, settings)
     if not (out / "run.json").is_file():
         check_disk(out, plan.disk_gib)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from portrayal.run import Event, Progress, Run, fingerprint
 from portrayal.stages.evaluate import evaluated_files, scores_of
-from portrayal.stages.shared import silent, stage
+from portrayal.stages.shared import alone, silent, stage
 
 
+@alone
 def write_report(run: Run, *, progress: Progress = silent) -> Path:
     """Write `report.html` and `report.md`; returns the path of the first.
 

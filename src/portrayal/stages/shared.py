@@ -5,15 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
+from portrayal import interruption
 from portrayal.config import Config, Trial
 from portrayal.errors import PortrayalError, UsageError
+from portrayal.files import mend_lines, sweep
+from portrayal.live import Pulse
+from portrayal.lock import held
 from portrayal.processes import Processes
 from portrayal.run import Event, Progress, Run
+
+Work = TypeVar("Work", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
     from portrayal.data.manifest import PreparedDataset
@@ -33,24 +39,78 @@ def silent(event: Event) -> None:
 
 
 @contextmanager
-def stage(run: Run, name: str, inputs: object, progress: Progress) -> Iterator[Callable[[int, int], None]]:
-    """Announce and time a stage; it counts as finished only if the block ends well."""
+def at_work(folder: Path, progress: Progress) -> Iterator[None]:
+    """Work on a run alone, on what a process that was killed left whole; signals to stop wait for the next tick.
+
+    Raises:
+        RunConflictError: If another process works on it.
+    """
+
+    def said(message: str) -> None:
+        progress(Event("run", "note", message=message))
+
+    with held(folder) as left, interruption.interruption(said):
+        if left != "":
+            sweep(folder)
+            mend_lines(folder / "events.jsonl")
+        if left:
+            said(left)
+        yield
+
+
+def alone(work: Work) -> Work:
+    """Let a function of a run work on it alone, see :func:`at_work`."""
+
+    @wraps(work)
+    def working(run: Run, *args: Any, **kwargs: Any) -> Any:
+        with at_work(run.folder, kwargs.get("progress", silent)):
+            return work(run, *args, **kwargs)
+
+    return cast(Work, working)
+
+
+@contextmanager
+def stage(
+    run: Run, name: str, inputs: object, progress: Progress, *, stops: bool = True
+) -> Iterator[Callable[[int, int], None]]:
+    """Announce and time a stage; it counts as finished only if the block ends well.
+
+    Args:
+        run: The run.
+        name: Of the stage.
+        inputs: What it depends on.
+        progress: Called with its events.
+        stops: Whether it may stop at each tick, when that was asked for; a training saves itself first.
+
+    Raises:
+        KeyboardInterrupt: If it was asked to stop; what was done up to the tick is kept.
+    """
     started = time.monotonic()
+    interruption.check()
     tell(run, Event(name, "started"), progress)
-    yield lambda done, total: progress(Event(name, "progress", done, total))
+    pulse = Pulse(run.folder, name)
+    pulse.write()
+
+    def tick(done: int, total: int) -> None:
+        pulse.beat(done, total)
+        progress(Event(name, "progress", done, total))
+        if stops and done < total:
+            interruption.check()
+
+    yield tick
     run.mark_finished(name, inputs, time.monotonic() - started)
     tell(run, Event(name, "finished"), progress)
 
 
 @contextmanager
 def shared_stage(
-    run: Run, name: str, inputs: object, progress: Progress, processes: Processes
+    run: Run, name: str, inputs: object, progress: Progress, processes: Processes, *, stops: bool = True
 ) -> Iterator[Callable[[int, int], None]]:
     """A stage that several processes go through together; the first of them announces it."""
     if not processes.first:
         yield lambda *_: None
         return
-    with stage(run, name, inputs, progress) as tick:
+    with stage(run, name, inputs, progress, stops=stops) as tick:
         yield tick
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from portrayal.config import Trial
+from portrayal.files import drop_folder, flush_folder
 from portrayal.processes import here
 from portrayal.run import Event, Progress, Run, write_json
 from portrayal.stages.data import heldout_data
@@ -173,6 +174,7 @@ def settle(run: Run, trial: Trial, step: int) -> None:
         path.replace(folder / path.name)
     described = json.loads((folder / "method.json").read_text(encoding="utf-8"))
     write_json(folder / "method.json", described | {"step": step})
-    shutil.rmtree(steps)
+    flush_folder(folder)
+    drop_folder(steps)  # as a whole: half of it would be taken for the steps
     if trial.name != trial.model:
         shutil.rmtree(samples_folder(run, trial.name), ignore_errors=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -12,19 +11,21 @@ from typing import TYPE_CHECKING
 
 from portrayal.config import Config, LoraMethod, Trial
 from portrayal.estimate import relative_cost
+from portrayal.files import drop_folder
 from portrayal.planning import loras_at_once
 from portrayal.processes import ALONE, Processes, deal, here
 from portrayal.randomness import derived_seed
 from portrayal.run import Event, Progress, Run, fingerprint, write_json
 from portrayal.stages.data import encode_together, num_photos, training_data
 from portrayal.stages.publish import publish_model
-from portrayal.stages.shared import FINAL, base_of, checked_name, shared_stage, silent, tell
+from portrayal.stages.shared import FINAL, alone, base_of, checked_name, shared_stage, silent, tell
 from portrayal.stages.steps import choose_steps
 
 if TYPE_CHECKING:
     from portrayal.training.trainer import Task, TrainingData
 
 
+@alone
 def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent) -> None:
     """Train the models that are not trained yet, on each of the study's folds, and choose the best step of each.
 
@@ -95,8 +96,8 @@ def train_final(run: Run, model: str, last_step: int, *, progress: Progress = si
         progress(Event(f"train.{FINAL}", "skipped"))
         return
     if processes.first:
-        shutil.rmtree(folder, ignore_errors=True)  # of another model, or to another step
-    with shared_stage(run, f"train.{FINAL}", settings, progress, processes) as tick:
+        drop_folder(folder)  # of another model, or to another step
+    with shared_stage(run, f"train.{FINAL}", settings, progress, processes, stops=False) as tick:
         task = trainer.Task(FINAL, method, training_data(run, None, progress), folder, last_step=last_step)
         tell = teller(run, f"train.{FINAL}", progress)
         trainer.train(base_of(run), [task], run.config, work, tick, tell, processes)
@@ -151,7 +152,7 @@ def train_together(run: Run, names: Sequence[str], progress: Progress, processes
 
     missing = [name for name in names if not trained(run, name)]
     if not missing:
-        shutil.rmtree(work_folder(run, names), ignore_errors=True)  # interrupted between the last model and this
+        drop_folder(work_folder(run, names))  # interrupted between the last model and this
         return
     if not work_folder(run, names).is_dir():  # nothing to go on from: those that are there need not ride along
         names = missing
@@ -160,7 +161,7 @@ def train_together(run: Run, names: Sequence[str], progress: Progress, processes
         write_json(work / "names.json", list(names))
     settings = {name: run.config.methods[run.config.trials[name].model].model_dump() for name in names}
     data = {fold: training_data(run, fold, progress) for fold in {run.config.trials[name].fold for name in names}}
-    with shared_stage(run, f"train.{title_of(names)}", settings, progress, processes) as tick:
+    with shared_stage(run, f"train.{title_of(names)}", settings, progress, processes, stops=False) as tick:
         tasks = [task_of(run, run.config.trials[name], data) for name in names]
         tell = teller(run, f"train.{title_of(names)}", progress)
         trainer.train(base_of(run), tasks, run.config, work, tick, tell, processes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from portrayal.models.base import BaseModel
 from portrayal.models.methods import DTYPES, Attached
 from portrayal.models.packed_lora import Pack
 from portrayal.processes import ALONE, Processes
+from portrayal.training.health import Adaptation, Health
 from portrayal.training.shards import Shards
 
 HARDWARE_KEYS = ("lr", "capturable", "fused", "foreach", "weights")
@@ -64,7 +65,9 @@ class TrainingState:
         scaler: Scales the loss in fp16; nothing in other formats.
         accelerator: Knows the trackers.
         step: Steps taken.
-        skipped_in_a_row: Of these, the last ones that fp16's scaler skipped.
+        health: Which of these were skipped.
+        adapted: How the training departs from its settings.
+        whole: Whether the weights are those of `step`, and not on their way to the next.
         clock: When the last step was done.
         rate_buffer: The groups' learning rates where the optimizer reads them on the GPU, or nothing.
         processes: Who shares its steps.
@@ -80,7 +83,9 @@ class TrainingState:
     config: TrainingConfig
     scaler: torch.amp.GradScaler | None = None
     step: int = 0
-    skipped_in_a_row: int = 0
+    health: Health = field(default_factory=Health)
+    adapted: Adaptation = field(default_factory=Adaptation)
+    whole: bool = True
     clock: float = 0.0
     rate_buffer: Tensor | None = None
     processes: Processes = ALONE
@@ -110,7 +115,7 @@ class TrainingState:
 
     def set_rates(self) -> list[float]:
         """Give the optimizer the rates of this step; those of each learner's first group."""
-        rates = [rate.at(self.step) for rate in self.rates]
+        rates = [rate.at(self.step) * self.adapted.rate_at(self.step) for rate in self.rates]
         groups = self.optimizer.param_groups
         if self.rate_buffer is not None:
             self.rate_buffer.copy_(torch.tensor(rates).pin_memory(), non_blocking=True)
@@ -169,6 +174,7 @@ class TrainingState:
         return {
             "learners": {learner.name: learner.seconds for learner in self.learners},
             "step": self.step,
+            "health": asdict(self.health),
             "parameters": self.shards.whole_parameters(parameters) if self.shards else parameters,
             "optimizer": optimizer | {"param_groups": groups},
             "scaler": self.scaler.state_dict() if self.scaler else {},
@@ -189,6 +195,7 @@ class TrainingState:
         if self.scaler:
             self.scaler.load_state_dict(snapshot["scaler"])
         self.step = snapshot["step"]
+        self.health = Health(**snapshot["health"])
         for learner in self.learners:
             learner.seconds = snapshot["learners"][learner.name]
 

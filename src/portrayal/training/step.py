@@ -13,31 +13,30 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from portrayal.config import LoraMethod
 from portrayal.data.batches import Batch, join
-from portrayal.errors import TrainingDivergedError
 from portrayal.randomness import derived_seed, generator_for
 from portrayal.training.loss import Noise, diffusion_loss, draw_noise
 from portrayal.training.sharing import GradientSum, all_losses
 from portrayal.training.state import Learner, TrainingState
-
-MAX_SKIPPED_IN_A_ROW = 20
 
 
 @dataclass(frozen=True)
 class StepRecord:
     """What is logged of one optimizer update.
 
-    `loss` is what was descended on; `instance_loss` and `prior_loss` are plain means over photos and class images.
+    `loss` is what was descended on; `instance_loss` and `prior_loss` are plain means over photos and class images. What
+    is not finite is nothing: such a step is skipped.
     """
 
     step: int
-    loss: float
-    instance_loss: float
+    loss: float | None
+    instance_loss: float | None
     prior_loss: float | None
     learning_rate: float
     grad_norm: float
@@ -93,7 +92,7 @@ def train_step(state: TrainingState) -> list[StepRecord]:
     """One optimizer update, the same for every method; a record for each learner.
 
     Raises:
-        TrainingDivergedError: If a loss or gradient is not finite; the weights have not been touched then.
+        TrainingDivergedError: If too many steps in a row were skipped, since a loss or gradient was not finite.
     """
     return launch(state).records()
 
@@ -142,18 +141,34 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 def gradients(state: TrainingState, inputs: Sequence[Inputs]) -> Outputs:
     """Leave the clipped gradient of the step with the weights."""
-    losses, total, passes = [], GradientSum(state), len(inputs) * state.processes.count
+    losses, learners = [], len(state.learners)
+    total, passes = GradientSum(state), len(inputs) * state.processes.count
     if not writes_weights(state):
         state.attached.refresh()
     for number, one in enumerate(inputs):
-        position = state.step * passes + number * state.processes.count + state.processes.rank
-        loss_B = batch_loss(state, one, position)
-        loss = (loss_B * one.weights).sum() / passes
-        (state.scaler.scale(loss) if state.scaler else loss).backward()
-        losses.append(loss_B.detach())
+        position, found = state.step * passes + number * state.processes.count + state.processes.rank, []
+        for part_number, part in enumerate(parts_of(one, learners, state.adapted.parts)):
+            loss_B = batch_loss(state, part, position, part_number)
+            loss = (loss_B * part.weights).sum() / passes
+            (state.scaler.scale(loss) if state.scaler else loss).backward()
+            found.append(loss_B.detach().unflatten(0, (learners, -1)))
+        losses.append(torch.cat(found, dim=1).flatten())
         total.add_round()
     total.finish()
     return Outputs(all_losses(torch.stack(losses), state), clipped_norms(state))
+
+
+def parts_of(inputs: Inputs, learners: int, parts: int) -> list[Inputs]:
+    """A forward pass in several smaller ones, each with rows of every learner, as far as there are rows."""
+    if parts == 1:
+        return [inputs]
+    rows = len(inputs.latents) // learners
+    bounds = [rows * number // parts for number in range(parts + 1)]
+
+    def cut(start: int, end: int) -> Inputs:
+        return inputs.map(lambda tensor: tensor.unflatten(0, (learners, rows))[:, start:end].flatten(0, 1))
+
+    return [cut(start, end) for start, end in pairwise(bounds) if end > start]
 
 
 def clipped_norms(state: TrainingState) -> Tensor:
@@ -178,8 +193,10 @@ def writes_weights(state: TrainingState) -> bool:
 
 
 def descend(state: TrainingState, outputs: Outputs) -> None:
-    """Move the weights, unless a gradient is not finite."""
-    optimizer, not_finite = state.optimizer, (~outputs.norms.isfinite()).any()
+    """Move the weights, unless a loss or gradient is not finite: known, where it can be, on the device alone."""
+    optimizer = state.optimizer
+    not_finite = ~(outputs.norms.isfinite().all() & outputs.losses.isfinite().all())
+    state.whole = False
     if getattr(optimizer, "_step_supports_amp_scaling", False):  # asks `found_inf` on the device itself
         optimizer.grad_scale, optimizer.found_inf = None, not_finite.float()
         optimizer.step()
@@ -189,6 +206,7 @@ def descend(state: TrainingState, outputs: Outputs) -> None:
         state.shards.spread(state.attached.computing())
     if state.scaler:
         state.scaler.update()
+    state.whole = True
 
 
 def forget_gradients(state: TrainingState) -> None:
@@ -199,9 +217,9 @@ def forget_gradients(state: TrainingState) -> None:
         weight.grad = None
 
 
-def batch_loss(state: TrainingState, inputs: Inputs, position: int) -> Tensor:
-    """Loss of each picture of a pass, shape `(B,)`."""
-    with state.autocast(), seeded_dropout(state, position):
+def batch_loss(state: TrainingState, inputs: Inputs, position: int, part: int = 0) -> Tensor:
+    """Loss of each picture of a pass, or of a part of it, shape `(B,)`."""
+    with state.autocast(), seeded_dropout(state, position, part):
         prompts = inputs.prompts
         return diffusion_loss(
             state.base.unet,
@@ -216,14 +234,14 @@ def batch_loss(state: TrainingState, inputs: Inputs, position: int) -> Tensor:
 
 
 @contextmanager
-def seeded_dropout(state: TrainingState, position: int) -> Iterator[None]:
+def seeded_dropout(state: TrainingState, position: int, part: int) -> Iterator[None]:
     """Dropout can only draw from the global generator: seed it inside, and give it back as it was."""
     learner = state.learners[0]  # members of a pack drop nothing
     if not (isinstance(learner.method, LoraMethod) and learner.method.dropout):
         yield
         return
     with torch.random.fork_rng():
-        torch.manual_seed(derived_seed(learner.seed, "train.dropout", step=position))
+        torch.manual_seed(derived_seed(learner.seed, "train.dropout", part, position))
         yield
 
 
@@ -258,7 +276,7 @@ class Launched:
         """A record for each learner, once the step is done.
 
         Raises:
-            TrainingDivergedError: If a loss or gradient is not finite; the weights have not been touched then.
+            TrainingDivergedError: If too many steps in a row were skipped; none of them has touched the weights.
         """
         if self.done:
             self.done.synchronize()
@@ -267,17 +285,19 @@ class Launched:
         state.clock = now
         for learner in self.learners:
             learner.seconds += seconds / len(self.learners)
-        self._check_losses()
-        norms = self.norms.tolist()
-        skipped = not all(map(math.isfinite, norms))
-        self._note_skipped(skipped)
+        norms, fine = self.norms.tolist(), self.losses.isfinite()
+        skipped = not (all(map(math.isfinite, norms)) and bool(fine.all()))
+        pictures: dict[str, bool] = {}
+        for name, finite in zip((name for ids in self.ids for name in ids), fine.flatten().tolist(), strict=True):
+            pictures[name] = pictures.get(name, True) and finite
+        state.health.note(self.step, pictures, skipped=skipped, fp16=state.scaler is not None)
         rows = [part.unflatten(1, (len(norms), -1)).unbind(1) for part in (self.losses, self.weights, self.photos)]
         return [
             StepRecord(
                 step=self.step,
-                loss=float((values * shares).sum() / len(self.ids)),
-                instance_loss=float(values[is_photo].mean()),
-                prior_loss=None if is_photo.all() else float(values[~is_photo].mean()),
+                loss=known((values * shares).sum() / len(self.ids)),
+                instance_loss=known(values[is_photo].mean()),
+                prior_loss=None if is_photo.all() else known(values[~is_photo].mean()),
                 learning_rate=rate,
                 grad_norm=0.0 if skipped else norm,
                 skipped=skipped,
@@ -286,29 +306,10 @@ class Launched:
             for rate, norm, values, shares, is_photo in zip(self.rates, norms, *rows, strict=True)
         ]
 
-    def _check_losses(self) -> None:
-        """Stop at a loss that is not finite, naming the pictures."""
-        bad = [
-            name
-            for ids, finite in zip(self.ids, torch.isfinite(self.losses).tolist(), strict=True)
-            for name, fine in zip(ids, finite, strict=True)
-            if not fine
-        ]
-        if bad:
-            raise TrainingDivergedError(
-                f"The loss of step {self.step} is not finite (pictures: {', '.join(bad)}).",
-                "Lower the learning rate, or train with training.mixed_precision=no. The last checkpoint is intact.",
-            )
 
-    def _note_skipped(self, skipped: bool) -> None:
-        """Let fp16's loss scale settle; any other gradient that is not finite stops the training."""
-        state = self.state
-        state.skipped_in_a_row = state.skipped_in_a_row + 1 if skipped else 0
-        if state.skipped_in_a_row > (MAX_SKIPPED_IN_A_ROW if state.scaler else 0):
-            raise TrainingDivergedError(
-                f"The gradients of step {self.step} are not finite.",
-                "Lower the learning rate, or train with training.mixed_precision=no. The last checkpoint is intact.",
-            )
+def known(value: Tensor) -> float | None:
+    """A number, or nothing if it is not finite, which JSON has no word for."""
+    return float(value) if value.isfinite() else None
 
 
 def to_host(tensor: Tensor) -> Tensor:

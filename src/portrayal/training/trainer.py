@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -22,14 +20,17 @@ import torch.utils.checkpoint
 from portrayal.config import Config, LoraMethod, Method, TrainingConfig, UnetMethod
 from portrayal.data.batches import BatchSource, EmptyCaption
 from portrayal.data.encode import EncodedDataset
-from portrayal.errors import OutOfMemoryError
+from portrayal.errors import OutOfMemoryError, TrainingDivergedError
+from portrayal.files import append_line, drop_folder
+from portrayal.interruption import Stop, interruption
 from portrayal.models.base import BaseModel
 from portrayal.models.methods import Attached, attach, checkpoint_text_encoder
 from portrayal.models.packed_lora import Member, Pack, attach_pack
 from portrayal.processes import ALONE, Processes
 from portrayal.run import atomic_folder, write_bytes, write_json, write_text
-from portrayal.training.checkpoint import load_checkpoint, save_checkpoint
+from portrayal.training.checkpoint import kept, load_checkpoint, save_checkpoint
 from portrayal.training.graph import CapturedStep, why_plain
+from portrayal.training.health import Adaptation, StreakError, said_of
 from portrayal.training.optimizers import build_optimizer
 from portrayal.training.shards import Shards
 from portrayal.training.state import Learner, Rate, TrainingState
@@ -97,50 +98,159 @@ def train(
         note: Called with what a person should know of how it trains.
         processes: Who shares the steps, each calling this; the first of them writes.
 
+    A training that runs out of memory goes on in smaller parts, and one that diverges from an earlier step with a lower
+    rate, as far as that helps; both are noted, and recorded in `method.json`.
+
     Raises:
-        TrainingDivergedError: If the loss stops being finite.
-        OutOfMemoryError: If the device is too small.
+        TrainingDivergedError: If losses or gradients are not finite, again and again, or a picture's latents are not.
+        OutOfMemoryError: If the device is too small for one picture.
         UsageError: If a target module matches nothing, or the tasks cannot be packed.
+        KeyboardInterrupt: If it was asked to stop; the last step is kept.
     """
     note = note or logging.getLogger(__name__).warning
+    for task in tasks:
+        check_finite(task.data)
+    while True:
+        adapted = Adaptation.read(work)
+        try:
+            attempt(base, tasks, config, work, adapted, progress, note, processes)
+            break
+        except OutOfMemoryError as error:
+            if processes.count > 1:  # the others have not, and wait for this one
+                raise
+            changed = adapted.smaller(rows_of(tasks, config), checkpoints=config.training.gradient_checkpointing)
+            if changed is None:
+                raise
+            cause = error.cause
+        except StreakError as error:
+            processes.wait()  # all have read what is changed now
+            if adapted.lowered and processes.first:  # what the last checkpoint holds was no good start the last time
+                drop_folder(work / "checkpoint")
+            changed = adapted.slower(reached(work))
+            if changed is None:
+                raise
+            cause = error.cause
+        if processes.first:
+            changed.write(work)
+        note(said_of(adapted, changed, reached(work), [cause]))
+        processes.wait()
+        release_accelerator(base.device)  # once what the error held on to is gone
+    processes.wait()
+    if processes.first:
+        drop_folder(work)
+
+
+def attempt(
+    base: BaseModel,
+    tasks: Sequence[Task],
+    config: Config,
+    work: Path,
+    adapted: Adaptation,
+    progress: Callable[[int, int], None],
+    note: Callable[[str], None],
+    processes: Processes,
+) -> None:
+    """Train to the end from the last checkpoint on; what stops it half-way leaves a checkpoint if it can."""
+    with session(base, tasks, config, work, adapted, note, processes) as state, interruption() as stop:
+        unread = deque[Launched]()
+        try:
+            take_steps(state, tasks, config, work, unread, progress, note, stop)
+        except torch.OutOfMemoryError:
+            if state.whole and state.step and processes.count == 1:
+                write_all(unread, work)
+                save(state, work)
+            raise
+
+
+def take_steps(
+    state: TrainingState,
+    tasks: Sequence[Task],
+    config: Config,
+    work: Path,
+    unread: deque[Launched],
+    progress: Callable[[int, int], None],
+    note: Callable[[str], None],
+    stop: Stop,
+) -> None:
+    """Take the steps that are left, keep the readings, and let each learner go when it is done."""
     by_name = {task.name: task for task in tasks}
     total = max(task.num_steps for task in tasks)
     stops = {step for task in tasks for step in (*task.readings, task.num_steps)}
-    with session(base, tasks, config, work, processes) as state, interruption() as interrupted:
+    progress(state.step, total)
+    run = runner_of(state, note)
+    while state.learners:
+        unread.append(launch(state, run))
+        stopped = state.processes.any(stop.asked)
+        due = stopped or checkpoint_due(state)
+        pause = due or state.step in stops
+        ahead = 0 if pause or state.base.device.type == "cpu" else 1  # the GPU is one step ahead
+        write_all(unread, work, ahead)
         progress(state.step, total)
-        run, unread = runner_of(state, note), deque[Launched]()
-        while state.learners:
-            unread.append(launch(state, run))
-            stopped = processes.any(interrupted.is_set())
-            due = stopped or checkpoint_due(state)
-            pause = due or state.step in stops
-            while len(unread) > (0 if pause or base.device.type == "cpu" else 1):  # the GPU is one step ahead
-                write_records(unread.popleft(), work)
-            progress(state.step, total)
-            if not pause:
-                continue
-            gather_shards(state)
-            for learner in list(state.learners):
-                task = by_name[learner.name]
-                # It rides along, once more; or another process writes it.
-                done = (task.folder / "method.json").is_file() or not processes.first
-                if state.step in task.readings and not done:
-                    with atomic_folder(task.folder / "steps" / str(state.step)) as reading:
-                        save_weights(state, learner, config, reading)
-                if state.step == task.num_steps:
-                    if not done:
-                        publish(state, learner, config, work, task)
-                    state.leave(learner)
-                    run = runner_of(state, note)
-                    due = True  # a learner that left cannot come back
-            if state.learners and due and processes.first:
-                save_checkpoint(work / "checkpoint", state.snapshot())
-            if state.learners and stopped:
-                raise KeyboardInterrupt
-            state.clock = time.perf_counter()
-    processes.wait()
-    if processes.first:
-        shutil.rmtree(work)
+        if not pause:
+            continue
+        gather_shards(state)
+        for learner in list(state.learners):
+            task = by_name[learner.name]
+            # It rides along, once more; or another process writes it.
+            done = (task.folder / "method.json").is_file() or not state.processes.first
+            if state.step in task.readings and not done:
+                with atomic_folder(task.folder / "steps" / str(state.step)) as reading:
+                    save_weights(state, learner, config, reading)
+            if state.step == task.num_steps:
+                if not done:
+                    publish(state, learner, config, work, task)
+                state.leave(learner)
+                run = runner_of(state, note)
+                due = True  # a learner that left cannot come back
+        if state.learners and due and state.processes.first and (stopped or not state.health.in_a_row):
+            save(state, work)
+        if state.learners and stopped:
+            raise KeyboardInterrupt
+        state.clock = time.perf_counter()
+
+
+def write_all(unread: deque[Launched], work: Path, but: int = 0) -> None:
+    """Write what came of the steps that were launched, but for the last ones."""
+    while len(unread) > but:
+        write_records(unread.popleft(), work)
+
+
+def save(state: TrainingState, work: Path) -> None:
+    """Write a checkpoint, once the records of its steps are on the disk; of several processes the first does."""
+    for learner in state.learners:
+        with log_of(learner, work).open("ab") as log:
+            os.fsync(log.fileno())
+    save_checkpoint(work / "checkpoint", state.snapshot(), state.config.checkpoints_total_limit)
+
+
+def reached(work: Path) -> int:
+    """The step of the last checkpoint."""
+    return max((int(path.name) for path in kept(work / "checkpoint")), default=0)
+
+
+def rows_of(tasks: Sequence[Task], config: Config) -> int:
+    """Pictures of each learner in a forward pass."""
+    training = config.training
+    of_class = training.class_batch_size or training.train_batch_size
+    return training.train_batch_size + (of_class if tasks[0].data.class_images is not None else 0)
+
+
+def check_finite(data: TrainingData) -> None:
+    """Refuse pictures or captions whose numbers are not finite, by name, before anything is trained.
+
+    Raises:
+        TrainingDivergedError: If there are some.
+    """
+    for part in (*data.photos, *(data.class_images or ())):
+        of_views = part.mean.flatten(1).isfinite().all(1) & part.std.flatten(1).isfinite().all(1)
+        fine = of_views.unflatten(0, (part.num_views, -1)).all(0) & part.prompt_embeds.flatten(1).isfinite().all(1)
+        bad = [name for name, finite in zip(part.ids, fine.tolist(), strict=True) if not finite]
+        if bad:
+            raise TrainingDivergedError(
+                f"What the base makes of {', '.join(bad)} is not finite.",
+                "Search the run for that id to see which photo it is and leave it out with prepare.drop; or train with "
+                "training.mixed_precision=no. Delete RUN/encoded first.",
+            )
 
 
 def runner_of(state: TrainingState, note: Callable[[str], None]) -> Update:
@@ -150,15 +260,25 @@ def runner_of(state: TrainingState, note: Callable[[str], None]) -> Update:
 
 @contextmanager
 def session(
-    base: BaseModel, tasks: Sequence[Task], config: Config, work: Path, processes: Processes = ALONE
+    base: BaseModel,
+    tasks: Sequence[Task],
+    config: Config,
+    work: Path,
+    adapted: Adaptation | None = None,
+    note: Callable[[str], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Iterator[TrainingState]:
     """A training that goes on where it was left; the base is given back as it was, whatever happens."""
+    if adapted is not None and adapted.checkpointing:
+        training = config.training.model_copy(update={"gradient_checkpointing": True})
+        config = config.model_copy(update={"training": training})
     work.mkdir(parents=True, exist_ok=True)
     try:
         attached = attach_tasks(base, tasks, config.seed)
         try:
             state = start(base, attached, tasks, config, work, processes)
-            resume(state, work)
+            state.adapted = adapted or state.adapted
+            resume(state, work, note)
             yield state
         finally:
             attached.detach()
@@ -184,9 +304,9 @@ def attach_tasks(base: BaseModel, tasks: Sequence[Task], seed: int) -> Attached 
     return attach_pack(base, members)
 
 
-def resume(state: TrainingState, work: Path) -> None:
+def resume(state: TrainingState, work: Path, note: Callable[[str], None] | None = None) -> None:
     """Restore the last checkpoint, if there is one, and drop the record of steps that will be taken again."""
-    snapshot = load_checkpoint(work / "checkpoint")
+    snapshot = load_checkpoint(work / "checkpoint", note)
     if snapshot is not None:
         state.restore(snapshot)
     state.processes.wait()  # nobody writes the next one while another still reads this
@@ -351,31 +471,10 @@ def write_records(launched: Launched, work: Path) -> None:
     records = launched.records()  # a loss that is not finite ends every process
     for learner, record in zip(launched.learners, records, strict=True) if launched.state.processes.first else ():
         values = asdict(record)
-        with log_of(learner, work).open("a", encoding="utf-8") as log:
-            log.write(json.dumps(values) + "\n")
+        append_line(log_of(learner, work), json.dumps(values))
         prefix = f"{learner.name}/" if len(launched.learners) > 1 else ""
         numbers = {prefix + key: value for key, value in values.items() if value is not None and key != "step"}
         launched.state.accelerator.log(numbers, step=record.step)
-
-
-@contextmanager
-def interruption() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, so that a step is never torn apart; a second Ctrl-C acts at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def note(signum: int, frame: FrameType | None) -> None:
-        if event.is_set():
-            signal.default_int_handler(signum, frame)
-        event.set()
-
-    previous = signal.signal(signal.SIGINT, note)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def describe(learner: Learner, state: TrainingState, config: Config, folder: Path) -> dict[str, Any]:
@@ -393,6 +492,8 @@ def describe(learner: Learner, state: TrainingState, config: Config, folder: Pat
         "alpha": (lora.alpha or lora.rank) if lora else None,
         "step": state.step,
         "settings": method.model_dump(mode="json") | {"training": config.training.model_dump(mode="json")},
+        "skipped_steps": state.health.skipped,
+        "adapted": state.adapted.as_json(),
         "train_seconds": round(learner.seconds, 2),
         "pack": len(state.attached.members) if isinstance(state.attached, Pack) else 1,
         "trainable_parameters": parameters,
