@@ -103,6 +103,7 @@ def run(
     vae: VaeFlag = None,
     consent: ConsentFlag = None,
     dry_run: DryRunFlag = False,
+    live: Annotated[bool, typer.Option("--live", hidden=True)] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Do the whole job: prepare, train, paint, judge, report. The same command again goes on where it stopped.
@@ -110,7 +111,8 @@ def run(
     Each LoRA is trained three times, each time without a third of the photos, and judged on that third. `--quick`
     trains each model just once: sooner done, and the verdict cannot know the luck of a training. `--thorough` trains
     each LoRA fifteen times, and sees finer differences. `--vae` puts another autoencoder in the base: a hub id, a
-    diffusers folder or a .safetensors file.
+    diffusers folder or a .safetensors file. `--live` looks at trainings as they go on, not when they are done: their
+    pictures and readings are there sooner, and the same.
 
     Examples:
 
@@ -128,7 +130,7 @@ def run(
         agreed = ask_consent(consent, as_json)
         with progress_lines(plan) as progress:
             finished = portrayal.portray(
-                photos, plan.config, folder_for(photos, out), consent=agreed, progress=progress
+                photos, plan.config, folder_for(photos, out), consent=agreed, progress=progress, live=live
             )
         show_scores(finished, result, as_json)
 

@@ -23,7 +23,13 @@ from portrayal.stages.train import train, train_final
 
 
 def portray(
-    photos: Path, config: Config, out: Path, *, consent: bool | None = None, progress: Progress = silent
+    photos: Path,
+    config: Config,
+    out: Path,
+    *,
+    consent: bool | None = None,
+    progress: Progress = silent,
+    live: bool = False,
 ) -> Run:
     """Do the whole job, or what is left of it: the same call again goes on where it was interrupted.
 
@@ -33,6 +39,7 @@ def portray(
         out: Folder of the run.
         consent: Whether the subject agreed, as stated by the user; `None` is recorded as not stated.
         progress: Called with every :class:`portrayal.Event`.
+        live: Look at trainings as they go on; see :func:`portrayal.train`.
 
     Raises:
         PortrayalError: With cause, remedy and exit code; see :mod:`portrayal.errors`.
@@ -42,7 +49,7 @@ def portray(
         with nullcontext() if (out / "run.json").is_file() else base_ahead(settle(config).config):
             run = prepare(photos, config, out, consent=consent, progress=progress)
         look_ahead(run, progress)
-        train(run, progress=progress)
+        train(run, progress=progress, live=live)
         generate(run, progress=progress)
         evaluate(run, progress=progress)
         write_report(run, progress=progress)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from portrayal.config import Config, LoraMethod, Trial
 from portrayal.files import drop_folder
+from portrayal.live import Requests
 from portrayal.planning import loras_at_once
 from portrayal.randomness import derived_seed
 from portrayal.run import Event, Progress, Run, fingerprint, write_json
 from portrayal.stages.data import num_photos, training_data
+from portrayal.stages.onlook import onlooker_of, steps_of
 from portrayal.stages.publish import publish_model
 from portrayal.stages.shared import FINAL, alone, base_of, checked_name, silent, stage, tell
 from portrayal.stages.steps import choose_steps
@@ -23,13 +26,14 @@ if TYPE_CHECKING:
 
 
 @alone
-def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent) -> None:
+def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent, live: bool = False) -> None:
     """Train the models that are not trained yet, on each of the study's folds, and choose the best step of each.
 
     Args:
         run: A prepared run.
         models: Names such as `unet` or `lora-64`; nothing means all of the study.
         progress: Called with every event.
+        live: Look at the readings of each training as it goes on, not when it is done: the same, sooner seen.
 
     Raises:
         UsageError: If the study has no model of that name.
@@ -40,7 +44,7 @@ def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent) 
     for names in together(trials, run.config, loras_at_once(run.config), begun(run)):
         if all(trained(run, name) for name in names):
             progress(Event(f"train.{title_of(names)}", "skipped"))
-        train_together(run, names, progress)
+        train_together(run, names, progress, live=live)
     choose_steps(run, chosen, progress)
     for name in chosen:
         if not (run.model_folder(name) / "README.md").is_file():
@@ -61,7 +65,10 @@ def train_final(run: Run, model: str, last_step: int, *, progress: Progress = si
         task = trainer.Task(
             FINAL, run.config.methods[model], training_data(run, None, progress), folder, last_step=last_step
         )
-        trainer.train(base_of(run), [task], run.config, work, tick, teller(run, f"train.{FINAL}", progress))
+        with watched(run) as requests:
+            note = teller(run, f"train.{FINAL}", progress)
+            looking = onlooker_of(run, requests, live=False)
+            trainer.train(base_of(run), [task], run.config, work, tick, note, looking)
         publish_model(run, FINAL, model, num_photos(run, None))
 
 
@@ -106,7 +113,7 @@ def begun(run: Run) -> list[list[str]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in found]
 
 
-def train_together(run: Run, names: Sequence[str], progress: Progress) -> None:
+def train_together(run: Run, names: Sequence[str], progress: Progress, *, live: bool = False) -> None:
     """Train what is not trained yet of trials that share a batch."""
     from portrayal.training import trainer
 
@@ -123,7 +130,21 @@ def train_together(run: Run, names: Sequence[str], progress: Progress) -> None:
     data = {fold: training_data(run, fold, progress) for fold in {run.config.trials[name].fold for name in names}}
     with stage(run, f"train.{title_of(names)}", settings, progress, stops=False) as tick:
         tasks = [task_of(run, run.config.trials[name], data) for name in names]
-        trainer.train(base_of(run), tasks, run.config, work, tick, teller(run, f"train.{title_of(names)}", progress))
+        with watched(run) as requests:
+            note = teller(run, f"train.{title_of(names)}", progress)
+            looking = onlooker_of(run, requests, live=live)
+            trainer.train(base_of(run), tasks, run.config, work, tick, note, looking)
+
+
+@contextmanager
+def watched(run: Run) -> Iterator[Requests]:
+    """Take requests while a training goes on."""
+    requests = Requests(run.folder)
+    requests.open()
+    try:
+        yield requests
+    finally:
+        requests.close()
 
 
 def teller(run: Run, name: str, progress: Progress) -> Callable[[str], None]:
@@ -138,10 +159,5 @@ def task_of(run: Run, trial: Trial, data: Mapping[int, TrainingData]) -> Task:
     first = trial.fold == trial.seed == 0
     seed = run.config.seed if first else derived_seed(run.config.seed, "trial", trial.fold, trial.seed)
     method = run.config.methods[trial.model]
-    steps = reading_steps(method.max_train_steps, run.config.study.readings)
-    return Task(trial.name, method, data[trial.fold], run.model_folder(trial.name), seed, steps)
-
-
-def reading_steps(last: int, count: int) -> tuple[int, ...]:
-    """Steps at equal distances, the last one among them."""
-    return tuple(sorted({round(last * number / count) for number in range(1, count + 1)} - {0}))
+    end, steps = steps_of(run, trial)
+    return Task(trial.name, method, data[trial.fold], run.model_folder(trial.name), seed, steps, end)
