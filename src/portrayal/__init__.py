@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from portrayal.photos.sources import find_photos
     from portrayal.planning import Plan, make_plan
     from portrayal.run import Event, Run, atomic_path
+    from portrayal.scale.batch import run_batch
+    from portrayal.scale.launch import share_out
     from portrayal.settings import effort_settings, load_config
     from portrayal.stages.check import check_photos
     from portrayal.stages.control import control_picture
@@ -72,6 +74,8 @@ _HOME = {
     "prepare": "stages.prepare",
     "open_studio": "studio.opening",
     "publish": "stages.hub",
+    "run_batch": "scale.batch",
+    "share_out": "scale.launch",
     "train": "stages.train",
     "verify_models": "stages.models",
     "write_report": "stages.report",
@@ -110,6 +114,8 @@ __all__ = [
     "read_photo",
     "read_settings",
     "request_of_training",
+    "run_batch",
+    "share_out",
     "train",
     "verify_models",
     "write_report",

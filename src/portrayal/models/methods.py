@@ -21,6 +21,7 @@ from portrayal.config import TEXT_ENCODER_TARGETS, LoraMethod, Method, UnetMetho
 from portrayal.errors import UsageError, WeightsError, nearest
 from portrayal.formats.kohya import sorted_metadata
 from portrayal.models.base import BaseModel, parts_of, pipeline_of
+from portrayal.models.checkpoints import check_files
 from portrayal.models.lean import let_go, make_lean
 from portrayal.randomness import generator_for
 
@@ -38,13 +39,16 @@ class Attached:
         base: The base; its `unet` and `text_encoder` are the tuned ones until :meth:`detach`.
         method: What was attached.
         original: The parts that were replaced, to give back.
-        masters: What is trained, in fp32, where the weights that compute are half; by part and name.
+        masters: What is trained, in fp32, where the weights that compute are half; by part and name. Where several
+            processes share the training, perhaps a part of them.
+        elsewhere: The other masters, gathered to be saved.
     """
 
     base: BaseModel
     method: Method
     original: dict[str, nn.Module]
     masters: dict[str, nn.Parameter] = field(default_factory=dict)
+    elsewhere: dict[str, Tensor] = field(default_factory=dict)
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """What is trained, by part and name."""
@@ -81,7 +85,8 @@ class Attached:
     def refresh(self) -> None:
         """Bring the weights that compute up to the masters."""
         if self.masters:
-            torch._foreach_copy_([weight.data for weight in self.computing().values()], list(self.masters.values()))
+            computing = self.computing()
+            torch._foreach_copy_([computing[name].data for name in self.masters], list(self.masters.values()))
 
     def collect_gradients(self) -> None:
         """Give the masters the gradients, in their format."""
@@ -103,7 +108,7 @@ class Attached:
             for part in ["unet", "text_encoder"] if self.method.train_text_encoder else ["unet"]:
                 masters = {
                     name.removeprefix(f"{part}."): master
-                    for name, master in self.masters.items()
+                    for name, master in {**self.masters, **self.elsewhere}.items()
                     if name.startswith(f"{part}.")
                 }
                 save_part(getattr(self.base, part), folder / part, DTYPES[precision], masters)
@@ -123,6 +128,7 @@ class Attached:
             setattr(self.base, part_name, module.to(self.base.device))
         self.original.clear()
         self.masters.clear()
+        self.elsewhere.clear()
         self.base.attached = False
 
 
@@ -381,6 +387,7 @@ def attach_saved_full(base: BaseModel, folder: Path) -> Attached:
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel
 
+    check_files(folder.glob("*/*.safetensors"))
     parts: dict[str, Any] = {"unet": UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=base.dtype)}
     if (folder / "text_encoder").is_dir():
         parts["text_encoder"] = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=base.dtype)

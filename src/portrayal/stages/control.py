@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from portrayal.errors import UsageError, WeightsError
+from portrayal.processes import here
 from portrayal.run import Event, Progress, Run, atomic_path
 from portrayal.stages.evaluate import controlled_paths, scores_of
 from portrayal.stages.shared import base_of, generator_of, in_place, silent, stage, tell, trained_models, with_article
@@ -25,24 +26,33 @@ def generate_controlled(run: Run, *, progress: Progress = silent) -> None:
     A kind whose ControlNet cannot be had is noted and left out if its `control.controlnet` is `auto`; so is a pose
     that cannot be made out.
     """
-    settings, models = run.config.control, controlled_models(run)
+    settings, models, processes = run.config.control, controlled_models(run), here()
     for kind in settings.kinds:
-        missing = [name for name in models if not all_controlled(run, kind, name)]
+        missing = processes.agree([name for name in models if not all_controlled(run, kind, name)])
         for name in models:
             if name not in missing:
                 progress(Event(f"control.{kind}.{name}", "skipped"))
         if not missing:
             continue
-        try:
-            control = run_control(run, kind)
-        except (UsageError, WeightsError) as error:
-            if isinstance(error, WeightsError) and settings.controlnet_of(kind) != "auto":
-                raise
-            message = f"No {kind} pictures: {error.cause} {error.remedy}"
-            tell(run, Event(f"control.{kind}", "note", message=message), progress)
+        control = control_if_any(run, kind, progress) if processes.first else None
+        if not processes.agree(control is not None):
             continue
-        for name in missing:
+        control = control or run_control(run, kind)
+        for name in processes.mine(missing):
             paint_controlled(run, name, control, progress)
+        processes.wait()
+
+
+def control_if_any(run: Run, kind: str, progress: Progress) -> Control | None:
+    """What pictures of a kind are held to; of a kind that is to be left out, a note and nothing."""
+    try:
+        return run_control(run, kind)
+    except (UsageError, WeightsError) as error:
+        if isinstance(error, WeightsError) and run.config.control.controlnet_of(kind) != "auto":
+            raise
+        message = f"No {kind} pictures: {error.cause} {error.remedy}"
+        tell(run, Event(f"control.{kind}", "note", message=message), progress)
+        return None
 
 
 def run_control(run: Run, kind: str) -> Control:
