@@ -17,6 +17,7 @@ import pytest
 from portrayal.run import Run
 from portrayal.studio.jobs import Queue
 from portrayal.studio.projects import Project, Projects
+from portrayal.studio.worker import STARTED
 
 TINY = Path(__file__).parents[1] / "tiny.toml"
 
@@ -44,6 +45,9 @@ def root(tmp_path: Path) -> Iterator[Path]:
     for process in psutil.process_iter(["cmdline"]):
         if any(str(folder) in part for part in process.info["cmdline"] or ()) and process.pid != os.getpid():
             process.kill()
+    for worker in STARTED:
+        worker.wait(10)
+    STARTED.clear()
 
 
 @pytest.fixture

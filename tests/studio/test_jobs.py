@@ -135,9 +135,9 @@ def test_a_project_goes_from_photos_to_files(ann: Project, queue: Queue) -> None
     assert {stage.state for stage in view.stages} == {"done"}
     (lane,) = (one for one in view.lanes if one.name == "lora-2")
     assert (lane.state, lane.step, lane.total, len(lane.losses)) == ("done", 3, 3, 3)
-    assert [step for step, _ in lane.heldout] == [2, 3]
+    assert [step for step, _ in lane.heldout] == [1, 2, 3]
     assert lane.heldout_base is not None
-    assert {(one.step, one.scene) for one in lane.samples} == {(s, n) for s in (2, 3) for n in ("street", "forest")}
+    assert {(one.step, one.scene) for one in lane.samples} == {(s, n) for s in (1, 2, 3) for n in ("street", "forest")}
     jobs = [
         queue.submit(ann, "paint", {"prompts": ["{subject} at the sea"], "count": 2, "seed": 3, "strength": 0.5}),
         queue.submit(ann, "export", {"forms": ["kohya"]}),

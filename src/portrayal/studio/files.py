@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from portrayal import MachineError, UsageError, atomic_path
 
 LONGEST_NAME = 64
@@ -87,3 +89,13 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def live_of(run_folder: Path) -> dict[str, Any]:
+    """What a run's process says it is doing; empty where that process is gone, whoever started it."""
+    told = read_json(run_folder / "live.json")
+    try:
+        born = psutil.Process(int(told["process"])).create_time()
+        return told if born <= float(told["time"]) else {}  # else the number is another process's by now
+    except (psutil.Error, KeyError, TypeError, ValueError):
+        return {}

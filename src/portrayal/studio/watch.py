@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any, Literal
 
 from portrayal import Config, Run
-from portrayal.studio.files import read_json
+from portrayal.studio.files import live_of, read_json
 from portrayal.studio.jobs import AT_WORK, Failure, Job, Queue
 from portrayal.studio.projects import PICTURES, Project, State
 
@@ -159,7 +159,7 @@ def look(project: Project) -> View:
         stages = [StageView("prepare", "prepare photos", "running")] if job and job.state in AT_WORK else []
         return View(project.name, state, job, stages, [], None, None, False, [], lines, failure)
     events = log_of(run.folder / "events.jsonl").rows()
-    live = read_json(run.folder / "live.json") if state == "running" else {}
+    live = live_of(run.folder) if state == "running" else {}
     lanes = [*lanes_of(run, live)]
     stages = stages_of(run, events, live, lanes, finished=state == "done")
     notes = [(row["stage"], row["message"]) for row in events if row.get("kind") == "note"]
