@@ -95,7 +95,16 @@ def live_of(run_folder: Path) -> dict[str, Any]:
     """What a run's process says it is doing; empty where that process is gone, whoever started it."""
     told = read_json(run_folder / "live.json")
     try:
-        born = psutil.Process(int(told["process"])).create_time()
-        return told if born <= float(told["time"]) else {}  # else the number is another process's by now
-    except (psutil.Error, KeyError, TypeError, ValueError):
+        born = born_at(int(told["process"]))
+        return told if born and born <= float(told["time"]) else {}  # else the number is another process's by now
+    except (KeyError, TypeError, ValueError):
         return {}
+
+
+def born_at(process: int) -> float:
+    """When a process began, in Unix seconds; 0 if it is gone, or dead and only not buried yet."""
+    try:
+        found = psutil.Process(process)
+        return 0.0 if found.status() == psutil.STATUS_ZOMBIE else float(found.create_time())
+    except (psutil.Error, ValueError, OverflowError):
+        return 0.0

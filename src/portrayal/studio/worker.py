@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 from filelock import FileLock, Timeout
 
 from portrayal import MachineError, PortrayalError
 from portrayal.studio.commands import command
+from portrayal.studio.files import born_at
 from portrayal.studio.jobs import AT_WORK, Failure, Job, Queue
 from portrayal.studio.projects import WORKSHOP
 
@@ -158,7 +158,7 @@ class Shift:
                 env=os.environ | {"COLUMNS": "120", "NO_COLOR": "1"},
                 start_new_session=True,
             )
-        process = (self.child.pid, psutil.Process(self.child.pid).create_time())
+        process = (self.child.pid, born_at(self.child.pid))
         started = self.job.started or time.time()
         self.keep(state="running", started=started, process=process, wish="", error=None)
 
@@ -185,14 +185,8 @@ class Shift:
         """Whether the command is at work."""
         if self.child is not None:
             return self.child.poll() is None
-        if self.job.process is None:
-            return False
-        try:
-            process = psutil.Process(self.job.process[0])
-            same = abs(process.create_time() - self.job.process[1]) < 1
-            return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-        except psutil.Error:
-            return False
+        process, born = self.job.process or (0, 0.0)
+        return bool(process) and abs(born_at(process) - born) < 1
 
     def send(self, number: int) -> None:
         """Send the command a signal, if it is still there."""
