@@ -32,6 +32,8 @@ OPTIONS = {
     "export": ["--to", "--model", "--out", "--precision", "--strength", "--rank", "--json"],
     "publish": ["--model", "--public", "--photos", "--consent", "--yes", "--json"],
     "export-photos": ["--repeats", "--json"],
+    "verify": ["--json"],
+    "doctor": ["--out", "--json"],
     "report": ["--json"],
 }
 SETTINGS = ["--recipe", str(Path(__file__).with_name("tiny.toml"))]

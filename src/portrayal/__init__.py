@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from portrayal.run import Event, Run
     from portrayal.settings import load_config
     from portrayal.stages.check import check_photos
+    from portrayal.stages.doctor import doctor
     from portrayal.stages.export import export_photos
     from portrayal.stages.export_models import export_models
     from portrayal.stages.generate import generate
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
     from portrayal.stages.prepare import prepare
     from portrayal.stages.report import write_report
     from portrayal.stages.train import train
+    from portrayal.stages.verify import verify_run
     from portrayal.workflow import evaluate, portray
 
 _HOME = {
     "Config": "config",
     "check_photos": "stages.check",
+    "doctor": "stages.doctor",
+    "verify_run": "stages.verify",
     "load_config": "settings",
     "PortrayalError": "errors",
     "paint": "stages.paint",
@@ -66,6 +70,7 @@ __all__ = [
     "PortrayalError",
     "Run",
     "check_photos",
+    "doctor",
     "evaluate",
     "export_models",
     "export_photos",
@@ -82,6 +87,7 @@ __all__ = [
     "publish",
     "train",
     "verify_models",
+    "verify_run",
     "write_report",
 ]
 
