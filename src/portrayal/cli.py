@@ -445,9 +445,8 @@ def verify(folder: RunFolder, as_json: JsonFlag = False) -> None:
         if not as_json:
             print_verified(found)
         if found["problems"]:
-            fail(
-                result, as_json, 5, f"{folder} is damaged: {'; '.join(found['problems'][:3])}.", "Delete what is named."
-            )
+            said = f"{folder} is damaged: {'; '.join(found['problems'][:3])}."
+            fail(result, as_json, 5, said, "Delete what is named; the run's own command makes it again.")
 
 
 @app.command()

@@ -217,5 +217,6 @@ def print_verified(found: dict[str, Any]) -> None:
         console.print(f"[yellow]![/] {escape(rest)}")
     names = escape(", ".join(found["models"]))
     if not found["problems"]:
-        whole = f"[green]✓[/] {found['files']} files are what was written; {names} load and paint."
+        files = f"{found['files']} files are what was written; " if found["files"] else ""
+        whole = f"[green]✓[/] {files}{names} load and paint."
         console.print(whole + ("" if found["finished"] else " The same command goes on with the rest."))

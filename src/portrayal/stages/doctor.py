@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from portrayal.errors import WeightsError
 from portrayal.run import cache_folder
 
 GIB = 2**30
@@ -232,11 +233,14 @@ def look_models() -> Finding:
     import torch
 
     from portrayal.models.catalog import CATALOG
+    from portrayal.models.checkpoints import check_files
+    from portrayal.models.source import pocket_source, weight_files
     from portrayal.models.store import look_for
-    from portrayal.pocket import WEIGHTS
 
-    if not (WEIGHTS / "unet" / "diffusion_pytorch_model.safetensors").is_file():
-        return Finding("models", "fail", "the embedded base is incomplete", "pip install --force-reinstall portrayal")
+    try:
+        check_files(weight_files(pocket_source("").path))
+    except WeightsError as error:
+        return Finding("models", "fail", error.cause, "pip install --force-reinstall portrayal")
     here = [model.name for model in CATALOG if look_for(model).state == "here"]
     said = f"pocket, {', '.join(here)}" if here else "pocket, the embedded base"
     if torch.cuda.is_available() and "sd15" not in here:
