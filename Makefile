@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env test check demo demo-short clean
+.PHONY: help env test check docs demo demo-short clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -27,13 +27,16 @@ help: ## list the targets
 env: $(INSTALLED) ## make .venv and install into it (about 3 minutes; then at once)
 
 test: env ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: env ## lint, format, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+docs: env ## build the documentation site: build/site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 demo: env ## the whole job on the example photos, with the embedded base: runs/demo/report.html
 	@$(BIN)/portrayal run $(DEMO) --quick --out runs/demo

@@ -16,7 +16,7 @@ from typing import Any
 
 import portrayal
 from benchmarks.record import print_table, read, save
-from portrayal.cli import QUICK
+from portrayal import effort_settings
 
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="settings")
     arguments = parser.parse_args()
-    changes = [*(QUICK if arguments.quick else []), *arguments.settings]
+    changes = [*(effort_settings("quick") if arguments.quick else []), *arguments.settings]
     config = portrayal.make_plan("pocket-demo", ["subject.class_noun=woman", *changes]).config
     with tempfile.TemporaryDirectory() as temporary:
         out = arguments.out or Path(temporary) / "demo"

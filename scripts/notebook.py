@@ -29,11 +29,15 @@ machine with a GPU (Colab: *Runtime → Change runtime type → GPU*).""",
     ),
     (
         "code",
-        """# On Colab, or wherever it is not installed yet. torch is kept as it is.
-import importlib.util, os, subprocess, sys
+        """# On Colab, or where it is not installed: from a wheel uploaded beside this notebook, or from the index.
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
 
 if importlib.util.find_spec("portrayal") is None:
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "portrayal"], check=True)""",
+    package = sorted(map(str, Path().glob("portrayal-*.whl")))[-1:] or ["portrayal"]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *package], check=True)  # torch is kept as it is""",
     ),
     (
         "parameters",

@@ -24,12 +24,14 @@ from portrayal.settings import load_config
 
 OPTIONS = {
     "run": ["--base", "--class", "--out", "--recipe", "--set", "--consent", "--dry-run", "--json"],
+    "batch": ["--base", "--class", "--out", "--recipe", "--set", "--consent", "--address", "--json"],
     "plan": ["--base", "--class", "--recipe", "--set", "--json"],
     "prepare": ["--base", "--class", "--out", "--recipe", "--set", "--consent", "--check", "--json"],
-    "train": ["--model", "--json"],
+    "train": ["--model", "--gpus", "--json"],
     "generate": ["--model", "--prompt", "--seed", "--lora", "--control", "--like", "--set", "--json"],
     "evaluate": ["--json"],
     "export": ["--to", "--model", "--out", "--precision", "--strength", "--rank", "--json"],
+    "studio": ["--root", "--port", "--share-on-lan", "--no-browser", "--recipe"],
     "publish": ["--model", "--public", "--photos", "--consent", "--yes", "--json"],
     "export-photos": ["--repeats", "--json"],
     "verify": ["--json"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +80,23 @@ def test_the_figures_in_the_docs_are_the_benchmarks(name: str) -> None:
     assert docs_tables.page(text, docs_tables.PAGES[name]) == text, (
         "stale; write it anew: python -m scripts.docs_tables"
     )
+
+
+def test_every_dependency_has_its_line_in_the_docs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    names = {re.split(r"[\[<>=]", one)[0] for one in wanted} - {"portrayal"}
+    page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if "|" in line]
+    assert not sorted(name for name in names if not any(re.search(rf"\b{name}\b", row) for row in rows))
+
+
+def test_every_benchmark_has_its_line() -> None:
+    page = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    runnable = [path for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")]
+    assert not sorted(path.stem for path in runnable if f"`python -m benchmarks.{path.stem}`" not in page)
+    named = set(re.findall(r"`python -m benchmarks\.(\w+)`", page))
+    assert named == {path.stem for path in runnable}
 
 
 def test_the_charts_in_the_docs_are_the_benchmarks() -> None:

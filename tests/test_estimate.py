@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from portrayal import estimate as estimates
-from portrayal.cli import QUICK, app
+from portrayal.cli import app
 from portrayal.estimate import TABLE, Costs, Estimate, Machine, compare, estimate, fit, said, spoken, whole_stages
 from portrayal.planning import lora_packs, settle
 from portrayal.run import Run
-from portrayal.settings import load_config
+from portrayal.settings import effort_settings, load_config
 from portrayal.training.graph import why_plain
 from portrayal.workflow import look_ahead, look_back
 from scripts import measurements
@@ -60,7 +60,7 @@ def test_the_table_is_what_the_benchmarks_measured() -> None:
     assert measurements.assembled(found) == found, "stale; write it anew: python -m scripts.measurements"
 
 
-@pytest.mark.parametrize(("name", "changes"), [("pocket_demo", []), ("pocket_demo_quick", QUICK)])
+@pytest.mark.parametrize(("name", "changes"), [("pocket_demo", []), ("pocket_demo_quick", effort_settings("quick"))])
 def test_the_demo_takes_what_it_took(name: str, changes: list[str]) -> None:
     figures = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["figures"]
     found = on_reference(*changes)
@@ -152,7 +152,7 @@ def test_a_run_with_more_to_do_takes_longer() -> None:
         "training.gradient_checkpointing=true",
     ):
         assert on_reference(change).seconds > least.seconds, change
-    assert on_reference(*QUICK).seconds < least.seconds / 2
+    assert on_reference(*effort_settings("quick")).seconds < least.seconds / 2
     names = [stage.name for stage in on_reference("control.enabled=false", "study.full_unet=false").stages]
     assert "control" not in names
     assert "train.unet" not in names

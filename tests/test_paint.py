@@ -29,7 +29,9 @@ def run(tiny_run, tmp_path) -> Run:
 
 @pytest.fixture(scope="module")
 def lora(tiny_run, tmp_path_factory) -> Path:
-    (path,) = portrayal.export_models(tiny_run, ["kohya"], ["lora-4"], out=tmp_path_factory.mktemp("loras"))
+    folder = tmp_path_factory.mktemp("loras")
+    shutil.copytree(tiny_run.folder, folder / "run")  # an export is an event of its run
+    (path,) = portrayal.export_models(Run.open(folder / "run"), ["kohya"], ["lora-4"], out=folder)
     return path
 
 

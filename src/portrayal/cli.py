@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -23,7 +23,7 @@ app = typer.Typer(
     name="portrayal",
     help="Ten to twenty photos of a person → tuned Stable Diffusion weights, a verdict on LoRA rank, pictures, report.",
     epilog="Exit codes: 0 done · 1 a fault of ours · 2 usage · 3 this machine · 4 photos · 5 weights · 6 memory · "
-    "7 training diverged · 130 interrupted (the same command goes on).",
+    "7 training diverged · 8 some subjects of a batch failed · 130 interrupted (the same command goes on).",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -36,8 +36,6 @@ models_app = typer.Typer(
 )
 app.add_typer(models_app, name="models", help="The models of others: list, fetch and verify them.")
 
-QUICK = ["study.folds=1", "study.readings=3", "study.final=false"]
-THOROUGH = ["study.folds=5", "study.unet_folds=5", "study.seeds=3"]
 EXPECTED_OS_ERRORS = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.EIO}
 
 Photos = Annotated[
@@ -90,6 +88,10 @@ ModelFlag = Annotated[
     list[str] | None,
     typer.Option("--model", metavar="NAME", help="unet, lora-64, …; may be repeated.", show_default="all"),
 ]
+GpusFlag = Annotated[
+    int | None, typer.Option("--gpus", min=1, help="Share the work out over so many GPUs of this machine.")
+]
+HiddenGpusFlag = Annotated[int | None, typer.Option("--gpus", min=1, hidden=True)]  # told in the help of run
 
 
 @app.command()
@@ -104,6 +106,7 @@ def run(
     thorough: ThoroughFlag = False,
     vae: VaeFlag = None,
     consent: ConsentFlag = None,
+    gpus: HiddenGpusFlag = None,
     dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -112,7 +115,7 @@ def run(
     Each LoRA is trained three times, each time without a third of the photos, and judged on that third. `--quick`
     trains each model just once: sooner done, and the verdict cannot know the luck of a training. `--thorough` trains
     each LoRA fifteen times, and sees finer differences. `--vae` puts another autoencoder in the base: a hub id, a
-    diffusers folder or a .safetensors file.
+    diffusers folder or a .safetensors file. `--gpus 4` shares the work out over four GPUs of this machine.
 
     Examples:
 
@@ -128,6 +131,8 @@ def run(
             show_plan(plan, result, as_json)
             return
         agreed = ask_consent(consent, as_json)
+        if (gpus or 1) > 1:
+            share_out(gpus, ["--consent"] if agreed and not consent else [])
         with progress_lines(plan) as progress:
             finished = portrayal.portray(
                 photos, plan.config, folder_for(photos, out), consent=agreed, progress=progress
@@ -153,6 +158,59 @@ def plan(
     with outcome("plan", as_json) as result:
         flags = [*effort(quick, thorough), *overrides(base, class_noun, settings, vae)]
         show_plan(portrayal.make_plan(recipe, flags), result, as_json)
+
+
+@app.command()
+def batch(
+    subjects: Annotated[
+        Path, typer.Argument(help="Folder of folders of photos, or a CSV or TOML table.", show_default=False)
+    ],
+    base: BaseFlag = None,
+    class_noun: ClassFlag = None,
+    out: Annotated[
+        str, typer.Option("--out", help="Folder of the runs, or an address such as s3://bucket/runs.")
+    ] = "runs",
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option("--recipe", help="Settings to start from; several: each subject by each.", show_default="chosen"),
+    ] = None,
+    settings: SetFlag = None,
+    quick: QuickFlag = False,
+    thorough: ThoroughFlag = False,
+    consent: ConsentFlag = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="Ray cluster to use; none: without Ray.", show_default="this machine"),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Do the whole job for many subjects: several at once where Ray is installed, else one after another.
+
+    A subject that fails is told, and the others go on. The same command again goes on where it stopped and tries
+    again what failed. A table has `photos`, and perhaps `name`, `class`, `recipe`, `consent` and settings by their full
+    names, such as `study.ranks`. `batch.html` in `--out` sums up all of them. docs/scale.md says how to start it on
+    Slurm, Kubernetes or a list of machines.
+
+    Examples:
+
+    portrayal batch photos/ --class person --consent
+
+    portrayal batch people.csv --recipe sd15-24gb --quick --out s3://bucket/runs --address 10.0.0.1:6379
+    """
+    with outcome("batch", as_json) as result:
+        agreed = ask_consent(consent, as_json)
+        given = [*effort(quick, thorough), *overrides(base, class_noun, settings)]
+        with batch_table() as watch:
+            summary = portrayal.run_batch(
+                subjects, out, recipe or (), given, consent=agreed, address=address, watch=watch
+            )
+        result["summary"] = summary
+        failed = summary["failed"]
+        if failed:
+            named = ", ".join(one["name"] for one in failed[:5]) + (" …" if len(failed) > 5 else "")
+            said = f"{len(failed)} of {summary['subjects']} subjects failed: {named}."
+            fail(result, as_json, 8, said, f"{out}/batch.html says why; the same command tries them again.")
+        say(result, as_json, runs=out, report=f"{out.rstrip('/')}/batch.html")
 
 
 @app.command()
@@ -194,10 +252,16 @@ def prepare(
 
 
 @app.command()
-def train(folder: RunFolder, model: ModelFlag = None, as_json: JsonFlag = False) -> None:
-    """Train the models of a run that are not trained yet."""
+def train(folder: RunFolder, model: ModelFlag = None, gpus: GpusFlag = None, as_json: JsonFlag = False) -> None:
+    """Train the models of a run that are not trained yet.
+
+    LoRAs are dealt out over `--gpus`; a full UNet's step is shared where `training.gradient_accumulation_steps` is a
+    multiple of them. `accelerate launch --num_processes 4 -m portrayal train RUN` does the same.
+    """
     with outcome("train", as_json) as result:
         opened = portrayal.Run.open(folder)
+        if (gpus or 1) > 1:
+            share_out(gpus)
         with progress_lines() as progress:
             portrayal.train(opened, model or (), progress=progress)
         say(result, as_json, run=str(folder), next=f"portrayal generate {folder}")
@@ -376,6 +440,31 @@ def export(
 
 
 @app.command()
+def studio(
+    root: Annotated[Path, typer.Option("--root", help="Folder of the projects.")] = Path("runs"),
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 7860,
+    share_on_lan: Annotated[
+        bool, typer.Option("--share-on-lan", help="Let other machines of the network in, by a password.")
+    ] = False,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only serve; open no page.")] = False,
+    recipe: RecipeFlag = None,
+) -> None:
+    """Open a web page that does it all: photos, plan, training as it goes, comparison, pictures, files for other tools.
+
+    It listens on this machine alone, and asks nothing of the network. Work goes on when the page is closed, and when
+    this command ends. `--share-on-lan` asks for a password, or takes PORTRAYAL_STUDIO_PASSWORD.
+
+    Examples:
+
+    portrayal studio
+
+    portrayal studio --root /data/portraits --port 8000 --no-browser
+    """
+    with outcome("studio", False):
+        portrayal.open_studio(root, port=port, share_on_lan=share_on_lan, browser=not no_browser, recipe=recipe)
+
+
+@app.command()
 def publish(
     folder: RunFolder,
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where to, on the Hub.", show_default=False)],
@@ -501,6 +590,15 @@ def models_verify(
         result["models"] = portrayal.verify_models(names or (), progress=progress)
 
 
+def share_out(gpus: int | None, more: Sequence[str] = ()) -> NoReturn:
+    """Let several processes do this command instead, and leave as they do."""
+    given = [word for word in sys.argv[1:] if not word.startswith("--gpus=")]
+    if "--gpus" in given:
+        place = given.index("--gpus")
+        del given[place : place + 2]
+    raise typer.Exit(portrayal.share_out([*given, *more], gpus or 1))
+
+
 def overrides(
     base: str | None, class_noun: str | None, settings: list[str] | None, vae: str | None = None
 ) -> list[str]:
@@ -515,7 +613,7 @@ def effort(quick: bool, thorough: bool) -> list[str]:
     """How large a study is, as settings."""
     if quick and thorough:
         raise typer.BadParameter("--quick and --thorough are opposites; leave one out.")
-    return QUICK if quick else THOROUGH if thorough else []
+    return portrayal.effort_settings("quick" if quick else "thorough" if thorough else "balanced")
 
 
 def folder_for(photos: Path, out: Path | None) -> Path:
@@ -589,12 +687,24 @@ def say(result: dict[str, Any], as_json: bool, **values: Any) -> None:
 
 
 @contextmanager
+def batch_table() -> Iterator[Any]:
+    """A row for each subject, on standard error."""
+    from portrayal.scale.table import BatchTable
+
+    with BatchTable() as table:
+        yield table.show
+
+
+@contextmanager
 def progress_lines(plan: portrayal.Plan | None = None) -> Iterator[Any]:
     """One line for each stage, with rate and time left, on standard error."""
     from rich.markup import escape
 
     from portrayal.progress import ProgressLines
 
+    if follows():
+        yield lambda _: None
+        return
     with ProgressLines() as lines:
         if plan is not None:
             lines.print(f"base [bold]{escape(plan.source.name)}[/] on {plan.device}: {escape(plan.source.reason)}")
@@ -648,8 +758,23 @@ def show_scores(finished: portrayal.Run, result: dict[str, Any], as_json: bool) 
         print_scores(scores, paths)
 
 
+SHARED = ("run", "train")
+"""Commands that several processes of a launcher do together; of any other the first does all."""
+
+
+def follows() -> bool:
+    """Whether a launcher started this process beside a first one, which speaks for all."""
+    return int(os.environ.get("RANK", 0)) > 0
+
+
 def main() -> None:
     """Entry point; no traceback for a mistake that is not ours."""
+    if not any(word in SHARED for word in sys.argv[1:2]):
+        if follows():
+            return
+        os.environ.pop("WORLD_SIZE", None)
+    if follows():
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

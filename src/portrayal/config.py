@@ -206,7 +206,7 @@ class UnetMethod(Section):
 
     master_weights: bool = True
     """Keep fp32 weights, and their averages in fp32, beside the half ones that compute. Without, a weight takes 6 bytes
-    instead of 16: bf16 weights whose steps are rounded by chance, averages in 8 bits; on CUDA in bf16, with `adamw`."""
+    instead of 16: bf16 weights whose steps are rounded by chance, averages in 8 bits; in bf16, with `adamw`."""
 
 
 class LoraMethod(Section):
@@ -392,6 +392,10 @@ class TrainingConfig(Section):
 
     checkpoints_total_limit: PositiveInt = 2
     """Checkpoints that are kept of a training, the newest ones; where the newest is damaged, the one before goes on."""
+
+    shard_optimizer: bool = False
+    """Where several processes share the steps of a full UNet: each keeps the optimizer's numbers of its share of the
+    weights alone, for less memory (ZeRO stage 1, Rajbhandari et al. 2020, arXiv:1910.02054). Goes with `adamw`."""
 
     save_precision: SavePrecision = "fp16"
     """Number format of the saved weights."""
@@ -604,6 +608,17 @@ class Config(Section):
     def _small_state_has_an_optimizer(self) -> Config:
         if self.study.full_unet and not self.method.unet.master_weights and self.training.optimizer.name != "adamw":
             raise ValueError("method.unet.master_weights: false goes with training.optimizer.name=adamw only")
+        return self
+
+    @model_validator(mode="after")
+    def _shards_are_of_adamw(self) -> Config:
+        training, masters = self.training, self.method.unet.master_weights
+        plain = training.optimizer.name == "adamw" and masters and training.mixed_precision != "fp16"
+        if training.shard_optimizer and not plain:
+            raise ValueError(
+                "training.shard_optimizer: true goes with training.optimizer.name=adamw, "
+                "method.unet.master_weights=true and no fp16"
+            )
         return self
 
     @property

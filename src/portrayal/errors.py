@@ -10,6 +10,7 @@
     ├── WeightsError              5   a base, ControlNet or scorer is unknown, missing or unreachable
     ├── OutOfMemoryError          6   the device or the machine ran out of memory
     └── TrainingDivergedError     7   the loss or the gradients stopped being finite
+Some subjects of a batch failed   8   their own errors stand in its report; the same command tries them again
 Interrupted (Ctrl-C)            130   what was finished is kept; the same command goes on
 """
 

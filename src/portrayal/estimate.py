@@ -294,6 +294,17 @@ class Costs:
         return settings.num_inference_steps * slower * once + pictures * self.fixed("decode_picture") * self.area()
 
 
+def relative_cost(config: Config, method: Method, pack: int = 1) -> float:
+    """Seconds of a training, or of a pack of LoRAs, on the table's own machine: to be compared with one another."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tables = json.loads(TABLE.read_text(encoding="utf-8"))["machines"]
+    table = next(table for table in tables if (table["device"] == "cpu") == (device == "cpu"))
+    machine = Machine(device, table["machine"], None, table["probe_seconds"])
+    return Costs(config, table, machine, 1.0).train(method, pack)
+
+
 def counted(count: int, noun: str) -> str:
     """`1 photo`, `2 photos`."""
     return f"{count} {noun}" + "s" * (count != 1)

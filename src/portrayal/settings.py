@@ -17,6 +17,23 @@ LARGEST_SETTINGS = 1 << 18
 SCENES = "scenes"
 """The file beside the recipes that lists the scenes."""
 
+EFFORTS = {
+    "quick": ("study.folds=1", "study.readings=3", "study.final=false"),
+    "balanced": (),
+    "thorough": ("study.folds=5", "study.unet_folds=5", "study.seeds=3"),
+}
+
+
+def effort_settings(effort: str) -> list[str]:
+    """How large a study is, as `section.key=value` texts: `quick`, `balanced` (as the settings are) or `thorough`.
+
+    Raises:
+        UsageError: If it is none of these.
+    """
+    if effort not in EFFORTS:
+        raise UsageError(f"There is no effort {effort!r}; {nearest(effort, EFFORTS) or known(EFFORTS)}")
+    return [*EFFORTS[effort]]
+
 
 def recipe_folder() -> Path:
     """Where the recipes lie: in the installed package, or at the top of a checkout."""

@@ -11,9 +11,10 @@ from typing import Any
 from portrayal.config import Config
 from portrayal.estimate import compare, said, whole_stages
 from portrayal.planning import settle
+from portrayal.processes import here
 from portrayal.run import Event, Progress, Run, write_json
 from portrayal.stages.control import generate_controlled
-from portrayal.stages.evaluate import measure
+from portrayal.stages.evaluate import measure, scores_of
 from portrayal.stages.generate import generate, paint_model
 from portrayal.stages.prepare import prepare
 from portrayal.stages.publish import write_card
@@ -40,13 +41,17 @@ def portray(
     started, begun = time.monotonic(), (out / "events.jsonl").is_file()
     with at_work(out, progress):
         with nullcontext() if (out / "run.json").is_file() else base_ahead(settle(config).config):
-            run = prepare(photos, config, out, consent=consent, progress=progress)
-        look_ahead(run, progress)
+            if here().first:
+                look_ahead(prepare(photos, config, out, consent=consent, progress=progress), progress)
+        here().wait()
+        run = Run.open(out)
         train(run, progress=progress)
         generate(run, progress=progress)
         evaluate(run, progress=progress)
-        write_report(run, progress=progress)
-        look_back(run, None if begun else time.monotonic() - started, progress)
+        if here().first:
+            write_report(run, progress=progress)
+            look_back(run, None if begun else time.monotonic() - started, progress)
+        here().wait()
     return run
 
 
@@ -97,15 +102,23 @@ def evaluate(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
         UsageError: If no pictures have been painted.
         WeightsError: If a ControlNet was named that cannot be had.
     """
-    scores = measure(run, progress=progress)
+    scores = measured(run, progress)
     if run.config.control.enabled:
         generate_controlled(run, progress=progress)
-        scores = measure(run, progress=progress)
-    for row in scores["models"]:
+        scores = measured(run, progress)
+    for row in scores["models"] if here().first else ():
         if row["name"] in run.config.methods:
             write_card(run, row["name"], row["name"])
     finish(run, scores, progress)
     return scores
+
+
+def measured(run: Run, progress: Progress) -> dict[str, Any]:
+    """The scores of a run, measured by the first process for all."""
+    if here().first:
+        measure(run, progress=progress)
+    here().wait()
+    return scores_of(run)
 
 
 def finish(run: Run, scores: dict[str, Any], progress: Progress) -> None:
@@ -117,4 +130,5 @@ def finish(run: Run, scores: dict[str, Any], progress: Progress) -> None:
     if run.config.study.final and model is not None:
         step = next(row["step"] for row in scores["models"] if row["name"] == model)
         train_final(run, model, step, progress=progress)
-        paint_model(run, FINAL, run.model_folder(FINAL), progress)
+        if here().first:
+            paint_model(run, FINAL, run.model_folder(FINAL), progress)

@@ -23,6 +23,7 @@ from portrayal.evaluation.metrics import (
     diversity,
     heldout_gain,
     log_ratio,
+    nearest_photos,
     normalised,
     prompt_fidelity,
     real_fidelity,
@@ -147,6 +148,8 @@ class Judge:
         self.places = {name: place for place, name in enumerate(evidence.photos)}
         self.photo_colours = columns(self.photos.colours)
         self.base: dict[str, Looked] = {}
+        self.pictures: dict[str, list[list[dict[str, Any]]]] = {}
+        """Of each picture what it scored and the photo it is nearest to, by training, scene and seed."""
 
     def look(self, pictures: Sequence[Image.Image]) -> Looked:
         """Look at pictures, each once."""
@@ -210,6 +213,7 @@ class Judge:
         identity, obeyed = self.likeness(looked.identity, trial.fold), self.prompts(looked.prompt, prompts)
         drift, light = self.likeness(of_class.identity, trial.fold), columns(looked.colours)
         base_light = columns(self.base["scenes"].colours)["lightness"]
+        self.pictures.setdefault(trial.name, self.rows(looked, identity, obeyed, trial.fold, len(rows)))
         names = list(painted.losses)
         ratios = log_ratio(
             np.array([painted.losses[name] for name in names]), np.array([base_losses[name] for name in names])
@@ -244,6 +248,25 @@ class Judge:
         if embeddings is None or trained is None or unseen is None:
             return None
         return copying(embeddings, trained, unseen).reshape(shape)
+
+    def rows(
+        self, looked: Looked, identity: Floats | None, obeyed: Floats | None, fold: int, scenes: int
+    ) -> list[list[dict[str, Any]]]:
+        """What each picture scored, and which photo of those trained on it is nearest to, scene by scene."""
+        names, count = list(self.evidence.training[fold]), len(looked.colours)
+        trained = self.of_photos(names, "prompt")
+        found = None if looked.prompt is None or trained is None else nearest_photos(looked.prompt, trained)
+        flat = [
+            {
+                "identity": None if identity is None else round(float(identity[place]), 4),
+                "prompt": None if obeyed is None else round(float(obeyed[place]), 4),
+                "nearest": None if found is None else names[found[0][place]],
+                "similarity": None if found is None else round(float(found[1][place]), 4),
+            }
+            for place in range(count)
+        ]
+        each = count // scenes
+        return [flat[start : start + each] for start in range(0, count, each)]
 
     def control(self, made: ControlledPictures) -> ControlEvidence:
         """How well the pictures of one model keep to a control image, and what that costs in likeness."""
@@ -348,6 +371,7 @@ def score(
             model_json(painted, found, measured[painted.name], levels, judge)
             for painted, found in zip(evidence.models, models, strict=True)
         ],
+        "pictures": judge.pictures,
         "control": [found.as_json() for found in control],
         "verdict": verdict.as_json(),
     }

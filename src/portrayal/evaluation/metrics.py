@@ -28,6 +28,7 @@ __all__ = [
     "heldout_gain",
     "log_ratio",
     "mean_estimate",
+    "nearest_photos",
     "normalised",
     "pck",
     "prompt_fidelity",
@@ -213,6 +214,23 @@ def copying(generated: ArrayLike, training: ArrayLike, heldout: ArrayLike) -> Fl
     trained, unseen = cosine_matrix(generated, training), cosine_matrix(generated, heldout)
     size = min(trained.shape[1], unseen.shape[1])
     return _expected_largest(trained, size) - _expected_largest(unseen, size)
+
+
+def nearest_photos(generated: ArrayLike, photos: ArrayLike) -> tuple[NDArray[np.int64], Floats]:
+    """Which photo each picture is nearest to, and how near.
+
+    Args:
+        generated: Embeddings of pictures, shape ``(G, D)``, from an encoder of the whole picture.
+        photos: Of photos, shape ``(N, D)``.
+
+    Returns:
+        Places of the photos and the cosines, both of shape ``(G,)``.
+
+    Raises:
+        ValueError: As :func:`cosine_matrix`.
+    """
+    cosines = cosine_matrix(generated, photos)
+    return cosines.argmax(axis=1), cosines.max(axis=1)
 
 
 def _expected_largest(values: Floats, size: int) -> Floats:

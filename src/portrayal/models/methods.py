@@ -39,13 +39,16 @@ class Attached:
         base: The base; its `unet` and `text_encoder` are the tuned ones until :meth:`detach`.
         method: What was attached.
         original: The parts that were replaced, to give back.
-        masters: What is trained, in fp32, where the weights that compute are half; by part and name.
+        masters: What is trained, in fp32, where the weights that compute are half; by part and name. Where several
+            processes share the training, perhaps a part of them.
+        elsewhere: The other masters, gathered to be saved.
     """
 
     base: BaseModel
     method: Method
     original: dict[str, nn.Module]
     masters: dict[str, nn.Parameter] = field(default_factory=dict)
+    elsewhere: dict[str, Tensor] = field(default_factory=dict)
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """What is trained, by part and name."""
@@ -82,7 +85,8 @@ class Attached:
     def refresh(self) -> None:
         """Bring the weights that compute up to the masters."""
         if self.masters:
-            torch._foreach_copy_([weight.data for weight in self.computing().values()], list(self.masters.values()))
+            computing = self.computing()
+            torch._foreach_copy_([computing[name].data for name in self.masters], list(self.masters.values()))
 
     def collect_gradients(self) -> None:
         """Give the masters the gradients, in their format."""
@@ -104,7 +108,7 @@ class Attached:
             for part in ["unet", "text_encoder"] if self.method.train_text_encoder else ["unet"]:
                 masters = {
                     name.removeprefix(f"{part}."): master
-                    for name, master in self.masters.items()
+                    for name, master in {**self.masters, **self.elsewhere}.items()
                     if name.startswith(f"{part}.")
                 }
                 save_part(getattr(self.base, part), folder / part, DTYPES[precision], masters)
@@ -124,6 +128,7 @@ class Attached:
             setattr(self.base, part_name, module.to(self.base.device))
         self.original.clear()
         self.masters.clear()
+        self.elsewhere.clear()
         self.base.attached = False
 
 
@@ -158,10 +163,12 @@ def check_free(base: BaseModel) -> None:
 def attach_full(base: BaseModel, method: UnetMethod) -> Attached:
     """Replace the UNet (and the text encoder) by trainable copies read from the base's own files.
 
-    They are fp32; on CUDA half, with fp32 masters beside them, or without if the method wants none.
+    They are fp32; on CUDA half, with fp32 masters beside them; in bf16 without, if the method wants none.
     """
-    source, half = base.source, base.device.type == "cuda" and base.dtype != torch.float32
-    small = half and not method.master_weights and base.dtype == torch.bfloat16 and find_spec("triton") is not None
+    source, cuda = base.source, base.device.type == "cuda"
+    half = cuda and base.dtype != torch.float32
+    rounds = base.device.type == "cpu" or (cuda and find_spec("triton") is not None)
+    small = rounds and not method.master_weights and base.dtype == torch.bfloat16
     dtype, names = base.dtype if small else torch.float32, ["unet"] + ["text_encoder"] * method.train_text_encoder
     fresh = parts_of(source, dtype, names)
     attached = replace_parts(base, method, {name: fresh[name] for name in names}, trainable=True)

@@ -181,6 +181,10 @@ class Pack:
         """The trainable weights, by member, part and name."""
         return {f"{one.name}.{name}": weight for one in self.members for name, weight in one.weights.items()}
 
+    def computing(self) -> dict[str, nn.Parameter]:
+        """The same; what computes is copied from it."""
+        return self.named_parameters()
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The members' weights with their learning rates, groups for each member and part; `member` says whose."""
         groups = []

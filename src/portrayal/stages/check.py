@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """What is cut out of a photo to be trained on, in pixels of the upright photo.
+
+    Attributes:
+        size: Width and height of the photo.
+        cut: Left, top, width and height.
+    """
+
+    size: tuple[int, int]
+    cut: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
 class Check:
     """What was found, and what to do about it.
 
@@ -29,11 +42,13 @@ class Check:
         photos: Each readable photo with its verdict.
         left_out: Findings on files that cannot be used.
         remarks: What to know of all photos together.
+        frames: Of each readable photo, by its file's name.
     """
 
     photos: tuple[PhotoAdvice, ...]
     left_out: tuple[Finding, ...]
     remarks: SetAdvice
+    frames: dict[str, Frame]
 
     @property
     def fit(self) -> bool:
@@ -89,6 +104,7 @@ def check_photos(photos: Path, config: Config, *, sheet: Path | None = None, pro
         tuple(advice),
         tuple(finding for finding in findings if finding.action == "skipped"),
         advise_set(advice, [one.look for one in examined.photos], clothes, places),
+        {one.name: Frame(one.size, one.training_cuts[0].crop) for one in examined.photos},
     )
     if sheet is not None:
         with atomic_path(sheet) as temporary:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from portrayal.errors import UsageError, WeightsError
+from portrayal.processes import here
 from portrayal.run import Event, Progress, Run, atomic_path
 from portrayal.stages.evaluate import controlled_paths, scores_of
 from portrayal.stages.shared import base_of, generator_of, in_place, silent, stage, tell, trained_models, with_article
@@ -25,24 +26,33 @@ def generate_controlled(run: Run, *, progress: Progress = silent) -> None:
     A kind whose ControlNet cannot be had is noted and left out if its `control.controlnet` is `auto`; so is a pose
     that cannot be made out.
     """
-    settings, models = run.config.control, controlled_models(run)
+    settings, models, processes = run.config.control, controlled_models(run), here()
     for kind in settings.kinds:
-        missing = [name for name in models if not all_controlled(run, kind, name)]
+        missing = processes.agree([name for name in models if not all_controlled(run, kind, name)])
         for name in models:
             if name not in missing:
                 progress(Event(f"control.{kind}.{name}", "skipped"))
         if not missing:
             continue
-        try:
-            control = run_control(run, kind)
-        except (UsageError, WeightsError) as error:
-            if isinstance(error, WeightsError) and settings.controlnet_of(kind) != "auto":
-                raise
-            message = f"No {kind} pictures: {error.cause} {error.remedy}"
-            tell(run, Event(f"control.{kind}", "note", message=message), progress)
+        control = control_if_any(run, kind, progress) if processes.first else None
+        if not processes.agree(control is not None):
             continue
-        for name in missing:
+        control = control or run_control(run, kind)
+        for name in processes.mine(missing):
             paint_controlled(run, name, control, progress)
+        processes.wait()
+
+
+def control_if_any(run: Run, kind: str, progress: Progress) -> Control | None:
+    """What pictures of a kind are held to; of a kind that is to be left out, a note and nothing."""
+    try:
+        return run_control(run, kind)
+    except (UsageError, WeightsError) as error:
+        if isinstance(error, WeightsError) and run.config.control.controlnet_of(kind) != "auto":
+            raise
+        message = f"No {kind} pictures: {error.cause} {error.remedy}"
+        tell(run, Event(f"control.{kind}", "note", message=message), progress)
+        return None
 
 
 def run_control(run: Run, kind: str) -> Control:
@@ -69,6 +79,28 @@ def picture_control(run: Run, kind: str, picture: Path, *, ready_made: bool = Fa
     image, size = read_photo(picture).image, generator_of(run).size  # a mistyped path is told before weights are sought
     controlnet = controlnet_for(run, kind)
     return with_scale(run, kind, controlnet, control_image(run, kind, image, size, ready_made=ready_made))
+
+
+def control_picture(run: Run, kind: str, picture: Path) -> Image.Image:
+    """What is kept of a picture: its outline, the pose in it, its depth; as painting with the run would see it.
+
+    Args:
+        run: A run.
+        kind: `canny`, `softedge`, `openpose` or `depth`.
+        picture: Any picture.
+
+    Raises:
+        UsageError: If there is no such kind, or the picture shows no pose.
+        PhotosError: If it is no picture.
+        WeightsError: If what reads it cannot be had.
+    """
+    from portrayal.evaluation.control import CONTROL_KINDS
+    from portrayal.photos import read_photo
+
+    if kind not in CONTROL_KINDS:
+        raise UsageError(f"There is no kind of control {kind!r}; there are {', '.join(CONTROL_KINDS)}.")
+    image = read_photo(picture).image
+    return control_image(run, kind, image, generator_of(run).size, ready_made=False)
 
 
 def with_scale(run: Run, kind: str, controlnet: Any, image: Image.Image) -> Control:

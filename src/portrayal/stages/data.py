@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
 
+from portrayal.processes import ALONE, Processes, here
 from portrayal.run import Progress, Run, atomic_path, fingerprint
 from portrayal.stages.shared import base_of, dataset_of, generator_of, stage
 
 if TYPE_CHECKING:
     from portrayal.data.encode import EncodedDataset
-    from portrayal.photos import PreparedPhoto
     from portrayal.photos.crop import Shape
     from portrayal.training.trainer import TrainingData
 
@@ -50,40 +51,62 @@ def heldout_data(run: Run, fold: int) -> tuple[EncodedDataset, list[int]]:
 
 def encoded(run: Run) -> tuple[EncodedDataset, ...]:
     """All photos as the training loop reads them, those of one shape together, computed once in all their views."""
+    return tuple(encoded_photos(run, shape) for shape in shapes(run))
+
+
+def encoded_photos(run: Run, shape: Shape) -> EncodedDataset:
+    """The photos of one shape."""
     from portrayal.data.encode import encode
     from portrayal.data.views import Views
 
-    dataset, found, training = dataset_of(run), [], run.config.training
-    views = Views(run.config.seed, training.random_crops, training.random_flip)
-    for shape in shapes(run):
+    dataset, training = dataset_of(run), run.config.training
+
+    def compute() -> EncodedDataset:
         photos = [photo for photo in dataset.photos if photo.shape == shape]
+        rows = [(photo.id, Image.open(dataset.image_path(photo)), photo.caption) for photo in photos]
+        masks = {photo.id: Image.open(dataset.mask_path(photo)) for photo in photos if photo.masked}
+        views = Views(run.config.seed, training.random_crops, training.random_flip)
+        return encode(base_of(run), rows, masks, views=views)
 
-        def compute(photos: Sequence[PreparedPhoto] = photos) -> EncodedDataset:
-            rows = [(photo.id, Image.open(dataset.image_path(photo)), photo.caption) for photo in photos]
-            masks = {photo.id: Image.open(dataset.mask_path(photo)) for photo in photos if photo.masked}
-            return encode(base_of(run), rows, masks, views=views)
-
-        found.append(computed_once(run, "photos", shape, compute))
-    return tuple(found)
+    return computed_once(run, "photos", shape, compute)
 
 
 def class_images(run: Run, progress: Progress) -> tuple[EncodedDataset, ...] | None:
     """The class images in each shape that the photos have, or nothing when the prior is not preserved."""
-    from portrayal.data.encode import encode
-
     if run.config.training.prior_loss_weight == 0:
         return None
-    prompt = run.config.subject.filled_class_prompt
-    found = []
-    for shape in shapes(run):
+    return tuple(encoded_class_images(run, shape, progress) for shape in shapes(run))
 
-        def compute(shape: Shape = shape) -> EncodedDataset:
-            images = painted_class_images(run, run.config.training.num_class_images, progress)
-            fitted = [image if image.size == shape else ImageOps.fit(image, shape) for image in images]
-            return encode(base_of(run), [(f"class-{i}", image, prompt) for i, image in enumerate(fitted)])
 
-        found.append(computed_once(run, "class_images", shape, compute))
-    return tuple(found)
+def encoded_class_images(run: Run, shape: Shape, progress: Progress) -> EncodedDataset:
+    """The class images in one shape."""
+    from portrayal.data.encode import encode
+
+    def compute() -> EncodedDataset:
+        images = painted_class_images(run, run.config.training.num_class_images, progress)
+        fitted = [image if image.size == shape else ImageOps.fit(image, shape) for image in images]
+        prompt = run.config.subject.filled_class_prompt
+        return encode(base_of(run), [(f"class-{i}", image, prompt) for i, image in enumerate(fitted)])
+
+    return computed_once(run, "class_images", shape, compute)
+
+
+def encode_together(run: Run, progress: Progress) -> None:
+    """Let several processes make what all of them will read: class images by batches, then what is encoded of each."""
+    processes, preserved = here(), run.config.training.prior_loss_weight > 0
+    if processes.count == 1:
+        return  # made when it is first read
+    if preserved and processes.any(
+        not all(encoded_path(run, "class_images", shape).is_file() for shape in shapes(run))
+    ):
+        painted_class_images(run, run.config.training.num_class_images, progress, processes)
+    wanted = [("class_images", shape) for shape in shapes(run) if preserved]
+    for name, shape in processes.mine([*wanted, *(("photos", shape) for shape in shapes(run))]):
+        if name == "photos":
+            encoded_photos(run, shape)
+        else:
+            encoded_class_images(run, shape, progress)
+    processes.wait()
 
 
 def shapes(run: Run) -> list[Shape]:
@@ -95,14 +118,19 @@ def computed_once(run: Run, name: str, shape: Shape, compute: Callable[[], Encod
     """An encoded dataset of a run, kept in its folder."""
     from portrayal.data.encode import EncodedDataset
 
-    path = run.folder / "encoded" / f"{name}-{shape[0]}x{shape[1]}.safetensors"
+    path = encoded_path(run, name, shape)
     if not path.is_file():
         with atomic_path(path) as temporary:
             compute().save(temporary)
     return EncodedDataset.load(path)
 
 
-def painted_class_images(run: Run, count: int, progress: Progress) -> list[Image.Image]:
+def encoded_path(run: Run, name: str, shape: Shape) -> Path:
+    """Where an encoded dataset lies."""
+    return run.folder / "encoded" / f"{name}-{shape[0]}x{shape[1]}.safetensors"
+
+
+def painted_class_images(run: Run, count: int, progress: Progress, processes: Processes = ALONE) -> list[Image.Image]:
     """Pictures of the class by the base: painted once, then read back."""
     from portrayal.data.class_images import ensure_class_images
     from portrayal.generation.pictures import picture_seed
@@ -124,4 +152,4 @@ def painted_class_images(run: Run, count: int, progress: Progress) -> list[Image
             seeds = [picture_seed(CLASS_IMAGE_SEED, "class", number) for number in numbers]
             yield from generator.paint([prompt] * total, seeds, lambda done: tick(done, total))
 
-    return ensure_class_images(key, count, paint, batch_size=config.generation.batch_size)
+    return ensure_class_images(key, count, paint, batch_size=config.generation.batch_size, processes=processes)

@@ -51,6 +51,7 @@ def measure(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
     with stage(run, "evaluate", inputs, progress) as tick:
         evidence = gather(run, tick, progress)
         scores = score(evidence, encoders_of(run), base_name=base_of(run).source.name, known=looks_of(run))
+        write_json(run.folder / "looks.json", scores.pop("pictures"))
         write_json(run.folder / "scores.json", scores)
     for note in scores["encoders"]["notes"]:
         tell(run, Event("evaluate", "note", message=note), progress)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from portrayal.processes import here
 from portrayal.run import Event, Progress, Run
 from portrayal.stages.shared import (
     FINAL,
@@ -34,11 +35,10 @@ def generate(run: Run, models: Sequence[str] = (), *, progress: Progress = silen
     """
     trained = trained_models(run)
     chosen = [checked_name(name, trained) for name in models] or list(trained)
-    for name in ["base"] * ("base" in chosen):
-        paint_model(run, name, None, progress)
-    for trial in trained_trials(run):
-        if trial.model in chosen:
-            paint_model(run, trial.name, run.model_folder(trial.name), progress)
+    painters = ["base"] * ("base" in chosen) + [trial.name for trial in trained_trials(run) if trial.model in chosen]
+    for name in here().mine(painters):
+        paint_model(run, name, None if name == "base" else run.model_folder(name), progress)
+    here().wait()
 
 
 def paint_model(run: Run, name: str, folder: Path | None, progress: Progress) -> None:

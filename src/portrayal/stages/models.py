@@ -95,3 +95,37 @@ def chosen_model(name: str) -> Any:
         names = [one.name for one in CATALOG]
         raise UsageError(f"There is no known model {name!r}; {nearest(name, names) or known(names)}")
     return model
+
+
+def models_needed(config: Any) -> list[dict[str, Any]]:
+    """The known models that a run with these settings would fetch, with hub id, job, megabytes and licence.
+
+    Args:
+        config: A config; `auto` as its base means one that is here.
+    """
+    from portrayal.models.catalog import CATALOG
+    from portrayal.models.store import look_for
+
+    names = needed_names(config)
+    missing = [model for model in CATALOG if {model.name, model.hub_id} & names and look_for(model).state != "here"]
+    return [
+        {key: getattr(model, key) for key in ("name", "hub_id", "job", "megabytes", "licence")} for model in missing
+    ]
+
+
+def needed_names(config: Any) -> set[str]:
+    """Names and hub ids of the models of others that settings ask for; `pocket` brings its own."""
+    base = config.base.name
+    if base in ("auto", "pocket"):
+        return set()
+    kinds = config.control.kinds if config.control.enabled else ()
+    named = {base, config.base.vae or "", "clip", "dinov2", "yunet"} | {
+        config.control.controlnet_of(kind) for kind in kinds
+    }
+    named |= {kind for kind in kinds if config.control.controlnet_of(kind) == "auto"}
+    named |= {"vitpose", "rtdetr"} if "openpose" in kinds else set()
+    named |= {"depth-anything"} if "depth" in kinds else set()
+    identity = config.evaluation.identity
+    named |= {"auraface" if config.subject.person else "dinov2"} if identity == "auto" else {identity}
+    named |= {"blip"} if config.prepare.captions == "captioner" else set()
+    return named | ({"clipseg"} if config.prepare.masks == "model" else set())

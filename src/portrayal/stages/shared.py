@@ -14,7 +14,9 @@ from portrayal import checksums, interruption
 from portrayal.config import Config, Trial
 from portrayal.errors import PortrayalError, UsageError
 from portrayal.files import DISK_ERRORS, mend_lines, sweep, write_fault
+from portrayal.live import Pulse
 from portrayal.lock import held
+from portrayal.processes import Processes
 from portrayal.run import Event, Progress, Run
 
 Work = TypeVar("Work", bound=Callable[..., Any])
@@ -104,8 +106,11 @@ def stage(
     started = time.monotonic()
     interruption.check()
     tell(run, Event(name, "started"), progress)
+    pulse = Pulse(run.folder, name)
+    pulse.write()
 
     def tick(done: int, total: int) -> None:
+        pulse.beat(done, total)
         progress(Event(name, "progress", done, total))
         if stops and done < total:
             interruption.check()
@@ -113,6 +118,18 @@ def stage(
     yield tick
     run.mark_finished(name, inputs, time.monotonic() - started)
     tell(run, Event(name, "finished"), progress)
+
+
+@contextmanager
+def shared_stage(
+    run: Run, name: str, inputs: object, progress: Progress, processes: Processes, *, stops: bool = True
+) -> Iterator[Callable[[int, int], None]]:
+    """A stage that several processes go through together; the first of them announces it."""
+    if not processes.first:
+        yield lambda *_: None
+        return
+    with stage(run, name, inputs, progress, stops=stops) as tick:
+        yield tick
 
 
 def tell(run: Run, event: Event, progress: Progress) -> None:

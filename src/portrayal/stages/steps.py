@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from portrayal.config import Trial
 from portrayal.files import drop_folder, flush_folder
+from portrayal.processes import here
 from portrayal.run import Event, Progress, Run, write_json
 from portrayal.stages.data import heldout_data
 from portrayal.stages.shared import base_of, dataset_of, encoders_of, generator_of, stage
@@ -25,7 +26,8 @@ SAMPLES = "steps"
 
 def choose_steps(run: Run, models: Sequence[str], progress: Progress) -> None:
     """Settle the step at which each model is judged and used: one for all its trainings, see `draw_curve`."""
-    for model in models:
+    look_together(run, models)
+    for model in models if here().first else ():
         trials = [trial for trial in run.config.trials.values() if trial.model == model]
         if curve_path(run, model).is_file():
             progress(Event(f"steps.{model}", "skipped"))
@@ -34,6 +36,19 @@ def choose_steps(run: Run, models: Sequence[str], progress: Progress) -> None:
                 write_json(curve_path(run, model), curve_of(run, trials, tick).as_json())
         for trial in trials:
             settle(run, trial, curve_of_model(run, model).best_step)
+
+
+def look_together(run: Run, models: Sequence[str]) -> None:
+    """Let several processes look at the steps whose curves are to be drawn; each reading is kept."""
+    processes = here()
+    if processes.count == 1:
+        return  # looked at as the curve is drawn
+    models = [model for model in models if not curve_path(run, model).is_file()]
+    trials = [trial for trial in run.config.trials.values() if trial.model in models]
+    readings = [(trial, step) for trial in trials for step in kept_steps(run, trial)]
+    for trial, step in processes.mine(readings):
+        read_step(run, trial, step)
+    processes.wait()
 
 
 def curve_path(run: Run, model: str) -> Path:

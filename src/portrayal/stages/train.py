@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from portrayal.config import Config, LoraMethod, Trial
+from portrayal.estimate import relative_cost
 from portrayal.files import drop_folder
 from portrayal.planning import loras_at_once
+from portrayal.processes import ALONE, Processes, deal, here
 from portrayal.randomness import derived_seed
 from portrayal.run import Event, Progress, Run, fingerprint, write_json
-from portrayal.stages.data import num_photos, training_data
+from portrayal.stages.data import encode_together, num_photos, training_data
 from portrayal.stages.publish import publish_model
-from portrayal.stages.shared import FINAL, alone, base_of, checked_name, silent, stage, tell
+from portrayal.stages.shared import FINAL, alone, base_of, checked_name, shared_stage, silent, tell
 from portrayal.stages.steps import choose_steps
 
 if TYPE_CHECKING:
@@ -37,32 +40,69 @@ def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent) 
     """
     chosen = [checked_name(name, run.config.methods) for name in models] or list(run.config.methods)
     trials = [trial for trial in run.config.trials.values() if trial.model in chosen]
-    for names in together(trials, run.config, loras_at_once(run.config), begun(run)):
-        if all(trained(run, name) for name in names):
-            progress(Event(f"train.{title_of(names)}", "skipped"))
-        train_together(run, names, progress)
+    processes = here()
+    shares = processes.agree(shared_out(run, trials, processes))
+    if not all(trained(run, trial.name) for trial in trials):
+        encode_together(run, progress)
+    for names, owner in shares:
+        if owner in (None, processes.rank):
+            if all(trained(run, name) for name in names):
+                progress(Event(f"train.{title_of(names)}", "skipped"))
+            train_together(run, names, progress, processes if owner is None else ALONE)
+    processes.wait()
     choose_steps(run, chosen, progress)
-    for name in chosen:
+    for name in chosen if processes.first else ():
         if not (run.model_folder(name) / "README.md").is_file():
             publish_model(run, name, name, num_photos(run, 0))
+    processes.wait()
+
+
+def shared_out(run: Run, trials: Sequence[Trial], processes: Processes) -> list[tuple[list[str], int | None]]:
+    """Which trials train together, and the process that trains them; nothing means all, who share their steps.
+
+    What trains together does not depend on the processes where `study.loras_at_once` says how many LoRAs do; else a
+    batch holds no more than gives every process a share.
+    """
+    from portrayal.training.sharing import shares_steps
+
+    config, most = run.config, loras_at_once(run.config)
+    loras = sum(isinstance(config.methods[trial.model], LoraMethod) for trial in trials)
+    if config.study.loras_at_once is None:
+        most = min(most, max(1, math.ceil(loras / processes.count)))
+    packs = together(trials, config, most, begun(run))
+    models = [config.methods[config.trials[names[0]].model] for names in packs]
+    shared = [shares_steps(method, config, processes.count) for method in models]
+    costs = [
+        0.0 if is_shared or all(trained(run, name) for name in names) else relative_cost(config, method, len(names))
+        for names, method, is_shared in zip(packs, models, shared, strict=True)
+    ]
+    owners = deal(costs, processes.count)
+    found = zip(packs, shared, owners, strict=True)
+    return [(names, None if is_shared else owner) for names, is_shared, owner in found]
 
 
 def train_final(run: Run, model: str, last_step: int, *, progress: Progress = silent) -> None:
     """Train a model of the study once more, on all photos and up to a step."""
     from portrayal.training import trainer
+    from portrayal.training.sharing import shares_steps
 
+    method = run.config.methods[model]
+    processes = here() if shares_steps(method, run.config, here().count) else ALONE
+    if processes is ALONE and not here().first:
+        return
     folder, settings = run.model_folder(FINAL), {"model": model, "step": last_step}
     work = folder.with_name(f".{FINAL}.training")
     if run.finished(f"train.{FINAL}", settings) and trained(run, FINAL):
         progress(Event(f"train.{FINAL}", "skipped"))
         return
-    drop_folder(folder)  # of another model, or to another step
-    with stage(run, f"train.{FINAL}", settings, progress, stops=False) as tick:
-        task = trainer.Task(
-            FINAL, run.config.methods[model], training_data(run, None, progress), folder, last_step=last_step
-        )
-        trainer.train(base_of(run), [task], run.config, work, tick, teller(run, f"train.{FINAL}", progress))
-        publish_model(run, FINAL, model, num_photos(run, None))
+    if processes.first:
+        drop_folder(folder)  # of another model, or to another step
+    with shared_stage(run, f"train.{FINAL}", settings, progress, processes, stops=False) as tick:
+        task = trainer.Task(FINAL, method, training_data(run, None, progress), folder, last_step=last_step)
+        tell = teller(run, f"train.{FINAL}", progress)
+        trainer.train(base_of(run), [task], run.config, work, tick, tell, processes)
+        if processes.first:
+            publish_model(run, FINAL, model, num_photos(run, None))
 
 
 def trained(run: Run, name: str) -> bool:
@@ -106,8 +146,8 @@ def begun(run: Run) -> list[list[str]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in found]
 
 
-def train_together(run: Run, names: Sequence[str], progress: Progress) -> None:
-    """Train what is not trained yet of trials that share a batch."""
+def train_together(run: Run, names: Sequence[str], progress: Progress, processes: Processes = ALONE) -> None:
+    """Train what is not trained yet of trials that share a batch, with all processes that share its steps."""
     from portrayal.training import trainer
 
     missing = [name for name in names if not trained(run, name)]
@@ -121,9 +161,10 @@ def train_together(run: Run, names: Sequence[str], progress: Progress) -> None:
         write_json(work / "names.json", list(names))
     settings = {name: run.config.methods[run.config.trials[name].model].model_dump() for name in names}
     data = {fold: training_data(run, fold, progress) for fold in {run.config.trials[name].fold for name in names}}
-    with stage(run, f"train.{title_of(names)}", settings, progress, stops=False) as tick:
+    with shared_stage(run, f"train.{title_of(names)}", settings, progress, processes, stops=False) as tick:
         tasks = [task_of(run, run.config.trials[name], data) for name in names]
-        trainer.train(base_of(run), tasks, run.config, work, tick, teller(run, f"train.{title_of(names)}", progress))
+        tell = teller(run, f"train.{title_of(names)}", progress)
+        trainer.train(base_of(run), tasks, run.config, work, tick, tell, processes)
 
 
 def teller(run: Run, name: str, progress: Progress) -> Callable[[str], None]:

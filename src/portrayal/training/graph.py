@@ -86,7 +86,9 @@ class CapturedStep:
         graph = torch.cuda.CUDAGraph()
         torch.cuda.empty_cache()  # what plain steps used; a graph has memory of its own
         try:
-            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+            # Of this thread alone: NCCL's own looks after its work meanwhile.
+            mode = "thread_local" if state.processes.count > 1 else "global"
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode=mode):
                 outputs = gradients(state, buffers)
                 if records_optimizer(state):
                     descend(state, outputs)

@@ -32,10 +32,8 @@ def build_optimizer(
                 from portrayal.training.master_adamw import MasterAdamW
 
                 return MasterAdamW(groups, betas=config.betas, eps=config.eps, **common)
-            if kind == "cuda" and all(weight.dtype == torch.bfloat16 for group in groups for weight in group["params"]):
-                from portrayal.training.small_adamw import SmallAdamW
-
-                return SmallAdamW(groups, betas=config.betas, eps=config.eps, **common)
+            if all(weight.dtype == torch.bfloat16 for group in groups for weight in group["params"]):
+                return small_adamw(groups, kind, betas=config.betas, eps=config.eps, **common)
             fast = {"fused": kind in ("cuda", "cpu"), "capturable": kind == "cuda"}
             return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, **fast, **common)
         case "adafactor":
@@ -49,6 +47,16 @@ def build_optimizer(
             with redirect_stdout(StringIO()):  # it announces itself there, in the middle of --json
                 built = package("prodigyopt").Prodigy(relative, betas=config.betas, eps=config.eps, **common)
     optimizer: torch.optim.Optimizer = built
+    return optimizer
+
+
+def small_adamw(groups: list[dict[str, Any]], kind: str, **settings: Any) -> torch.optim.Optimizer:
+    """AdamW for bf16 weights without masters: one kernel on CUDA, plain torch elsewhere."""
+    if kind == "cuda":
+        from portrayal.training import small_adamw as module
+    else:
+        from portrayal.training import small_adamw_cpu as module  # type: ignore[no-redef]
+    optimizer: torch.optim.Optimizer = module.SmallAdamW(groups, **settings)
     return optimizer
 
 

@@ -2,8 +2,7 @@
 
 A weight with its state takes 4 bytes, not 16. What is lost by rounding a step to bf16 would always be the same small
 steps; rounded by chance, up as often as it is near, a step is kept on average (Zamirai et al. 2020, arXiv:2010.06192).
-The averages are kept as 8-bit logarithms, relative to the largest of each block (after Dettmers et al. 2021,
-arXiv:2110.02861), rounded by chance too: that of squares moves by a thousandth a step, less than its codes are apart.
+The averages are kept in 8 bits (`eight_bits`), rounded by chance too. `small_adamw_cpu` is the same in torch.
 """
 
 from __future__ import annotations
@@ -16,12 +15,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from portrayal.training.eight_bits import BLOCK, MEAN_OCTAVES, SQUARE_OCTAVES, averages_of
 from portrayal.training.master_adamw import lies_as
 
-CHUNK, BLOCK, TILES = 1 << 15, 256, 8
-"""Elements of a program, of a block with a largest value of its own, and blocks held at once."""
-MEAN_OCTAVES, SQUARE_OCTAVES = 14.0, 40.0
-"""How far below the largest of a block the averages reach, in powers of two: codes are 8 and 11 % apart."""
+CHUNK, TILES = 1 << 15, 8
+"""Elements of a program, and blocks held at once."""
 
 
 @triton.jit
@@ -169,14 +167,3 @@ class SmallAdamW(torch.optim.Optimizer):
         if torch.cuda.is_current_stream_capturing():
             self.tables.append(host)
         return host.to(self.clip.device, non_blocking=True)
-
-
-def averages_of(weight: Tensor) -> dict[str, Tensor]:
-    """Averages that are still nothing: codes in the order the weight lies in, and the largest of each block."""
-    blocks = triton.cdiv(weight.numel(), BLOCK)
-    return {
-        "mean": torch.zeros(weight.numel(), dtype=torch.int8, device=weight.device),
-        "square": torch.zeros(weight.numel(), dtype=torch.uint8, device=weight.device),
-        "mean_top": torch.zeros(blocks, device=weight.device),
-        "square_top": torch.zeros(blocks, device=weight.device),
-    }

@@ -15,7 +15,9 @@ from portrayal.data.batches import BatchSource
 from portrayal.models.base import BaseModel
 from portrayal.models.methods import DTYPES, Attached
 from portrayal.models.packed_lora import Pack
+from portrayal.processes import ALONE, Processes
 from portrayal.training.health import Adaptation, Health
+from portrayal.training.shards import Shards
 
 HARDWARE_KEYS = ("lr", "capturable", "fused", "foreach", "weights")
 """What of an optimizer's groups belongs to this machine and step, not to a checkpoint."""
@@ -68,6 +70,8 @@ class TrainingState:
         whole: Whether the weights are those of `step`, and not on their way to the next.
         clock: When the last step was done.
         rate_buffer: The groups' learning rates where the optimizer reads them on the GPU, or nothing.
+        processes: Who shares its steps.
+        shards: Who keeps which of the optimizer's numbers, if not each all of them.
     """
 
     base: BaseModel
@@ -84,6 +88,8 @@ class TrainingState:
     whole: bool = True
     clock: float = 0.0
     rate_buffer: Tensor | None = None
+    processes: Processes = ALONE
+    shards: Shards | None = None
 
     def __post_init__(self) -> None:
         self.hold_rates()
@@ -129,6 +135,8 @@ class TrainingState:
 
     def weights_of(self, number: int) -> list[Tensor]:
         """The trainable weights of one learner."""
+        if self.shards and isinstance(self.attached, Attached):  # the optimizer knows its share alone
+            return [*self.attached.computing().values()]
         groups = self.optimizer.param_groups
         return [weight for group in groups if group.get("member", 0) == number for weight in group["params"]]
 
@@ -156,8 +164,9 @@ class TrainingState:
         self.learners.remove(learner)
 
     def snapshot(self) -> dict[str, Any]:
-        """All that resuming needs."""
-        optimizer = self.optimizer.state_dict()
+        """All that resuming needs; of shards, once they are gathered."""
+        optimizer = self.shards.whole_state(self.optimizer) if self.shards else self.optimizer.state_dict()
+        parameters = dict(self.attached.named_parameters())
         groups = [
             {key: value for key, value in group.items() if key not in HARDWARE_KEYS}
             for group in optimizer["param_groups"]
@@ -166,7 +175,7 @@ class TrainingState:
             "learners": {learner.name: learner.seconds for learner in self.learners},
             "step": self.step,
             "health": asdict(self.health),
-            "parameters": dict(self.attached.named_parameters()),
+            "parameters": self.shards.whole_parameters(parameters) if self.shards else parameters,
             "optimizer": optimizer | {"param_groups": groups},
             "scaler": self.scaler.state_dict() if self.scaler else {},
         }
@@ -175,12 +184,13 @@ class TrainingState:
         """Go back to a snapshot; learners that had left by then leave."""
         for learner in [learner for learner in self.learners if learner.name not in snapshot["learners"]]:
             self.leave(learner)
-        named = self.attached.named_parameters()
+        named = {**self.attached.computing(), **self.attached.named_parameters()}
         with torch.no_grad():
             for name, tensor in snapshot["parameters"].items():
                 named[name].copy_(tensor)
             self.attached.refresh()
-        restore_optimizer(self.optimizer, snapshot["optimizer"])
+        saved = snapshot["optimizer"]
+        restore_optimizer(self.optimizer, self.shards.own_state(saved) if self.shards else saved)
         self.hold_rates()
         if self.scaler:
             self.scaler.load_state_dict(snapshot["scaler"])

@@ -22,6 +22,7 @@ from portrayal.config import LoraMethod
 from portrayal.data.batches import Batch, join
 from portrayal.randomness import derived_seed, generator_for
 from portrayal.training.loss import Noise, diffusion_loss, draw_noise
+from portrayal.training.sharing import GradientSum, all_losses
 from portrayal.training.state import Learner, TrainingState
 
 
@@ -109,7 +110,7 @@ def launch(state: TrainingState, run: Update | None = None) -> Launched:
     batches = [join([learner.batches.at(position) for learner in state.learners]) for position in positions]
     inputs = [inputs_of(state, batch, position) for batch, position in zip(batches, positions, strict=True)]
     rates = state.set_rates()
-    outputs = (run or update)(state, inputs)
+    outputs = (run or update)(state, inputs[state.processes.rank :: state.processes.count])
     state.step += 1
     return Launched(state, state.step, list(state.learners), batches, rates, outputs, started)
 
@@ -141,17 +142,20 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 def gradients(state: TrainingState, inputs: Sequence[Inputs]) -> Outputs:
     """Leave the clipped gradient of the step with the weights."""
     losses, learners = [], len(state.learners)
+    total, passes = GradientSum(state), len(inputs) * state.processes.count
     if not writes_weights(state):
         state.attached.refresh()
-    for pass_number, one in enumerate(inputs):
-        found = []
+    for number, one in enumerate(inputs):
+        position, found = state.step * passes + number * state.processes.count + state.processes.rank, []
         for part_number, part in enumerate(parts_of(one, learners, state.adapted.parts)):
-            loss_B = batch_loss(state, part, state.step * len(inputs) + pass_number, part_number)
-            loss = (loss_B * part.weights).sum() / len(inputs)
+            loss_B = batch_loss(state, part, position, part_number)
+            loss = (loss_B * part.weights).sum() / passes
             (state.scaler.scale(loss) if state.scaler else loss).backward()
             found.append(loss_B.detach().unflatten(0, (learners, -1)))
         losses.append(torch.cat(found, dim=1).flatten())
-    return Outputs(torch.stack(losses), clipped_norms(state))
+        total.add_round()
+    total.finish()
+    return Outputs(all_losses(torch.stack(losses), state), clipped_norms(state))
 
 
 def parts_of(inputs: Inputs, learners: int, parts: int) -> list[Inputs]:
@@ -171,7 +175,8 @@ def clipped_norms(state: TrainingState) -> Tensor:
     """Scale each learner's gradient down to the longest allowed; how long they were, `(K,)`."""
     optimizer, longest = state.optimizer, state.config.max_grad_norm
     if writes_weights(state):  # it reads the gradients where they are, and scales them itself
-        lengths = torch._foreach_norm(optimizer.gradients(), 2.0, dtype=torch.float32)
+        found = [weight.grad for weight in state.weights_of(0)] if state.shards else optimizer.gradients()
+        lengths = torch._foreach_norm([one for one in found if one is not None], 2.0, dtype=torch.float32)
         norm: Tensor = torch.linalg.vector_norm(torch.stack(lengths))
         optimizer.clip = (longest / (norm + 1e-6)).clamp(max=1)
         return norm[None]
@@ -197,6 +202,8 @@ def descend(state: TrainingState, outputs: Outputs) -> None:
         optimizer.step()
     elif not not_finite:
         optimizer.step()
+    if state.shards:
+        state.shards.spread(state.attached.computing())
     if state.scaler:
         state.scaler.update()
     state.whole = True
@@ -206,6 +213,8 @@ def forget_gradients(state: TrainingState) -> None:
     """Let the gradients' memory go."""
     state.optimizer.zero_grad(set_to_none=True)
     state.attached.zero_grad()
+    for weight in state.weights_of(0) if state.shards else ():  # the optimizer forgets those of its share
+        weight.grad = None
 
 
 def batch_loss(state: TrainingState, inputs: Inputs, position: int, part: int = 0) -> Tensor:

@@ -26,11 +26,13 @@ from portrayal.interruption import Stop, interruption
 from portrayal.models.base import BaseModel
 from portrayal.models.methods import Attached, attach, checkpoint_text_encoder
 from portrayal.models.packed_lora import Member, Pack, attach_pack
+from portrayal.processes import ALONE, Processes
 from portrayal.run import atomic_folder, write_bytes, write_json, write_text
 from portrayal.training.checkpoint import kept, load_checkpoint, save_checkpoint
 from portrayal.training.graph import CapturedStep, why_plain
 from portrayal.training.health import Adaptation, StreakError, said_of
 from portrayal.training.optimizers import build_optimizer
+from portrayal.training.shards import Shards
 from portrayal.training.state import Learner, Rate, TrainingState
 from portrayal.training.step import Launched, Update, launch, update
 
@@ -78,6 +80,7 @@ def train(
     work: Path,
     progress: Callable[[int, int], None],
     note: Callable[[str], None] | None = None,
+    processes: Processes = ALONE,
 ) -> None:
     """Train a model, or several LoRAs in one batch, each into its folder; resume where it was left.
 
@@ -93,6 +96,7 @@ def train(
         work: Folder for what is only needed until the end.
         progress: Called with (steps done, steps in all).
         note: Called with what a person should know of how it trains.
+        processes: Who shares the steps, each calling this; the first of them writes.
 
     A training that runs out of memory goes on in smaller parts, and one that diverges from an earlier step with a lower
     rate, as far as that helps; both are noted, and recorded in `method.json`.
@@ -109,24 +113,31 @@ def train(
     while True:
         adapted = Adaptation.read(work)
         try:
-            attempt(base, tasks, config, work, adapted, progress, note)
+            attempt(base, tasks, config, work, adapted, progress, note, processes)
             break
         except OutOfMemoryError as error:
+            if processes.count > 1:  # the others have not, and wait for this one
+                raise
             changed = adapted.smaller(rows_of(tasks, config), checkpoints=config.training.gradient_checkpointing)
             if changed is None:
                 raise
             cause = error.cause
         except StreakError as error:
-            if adapted.lowered:  # what the last checkpoint holds was no good start the last time
+            processes.wait()  # all have read what is changed now
+            if adapted.lowered and processes.first:  # what the last checkpoint holds was no good start the last time
                 drop_folder(work / "checkpoint")
             changed = adapted.slower(reached(work))
             if changed is None:
                 raise
             cause = error.cause
-        changed.write(work)
+        if processes.first:
+            changed.write(work)
         note(said_of(adapted, changed, reached(work), [cause]))
+        processes.wait()
         release_accelerator(base.device)  # once what the error held on to is gone
-    drop_folder(work)
+    processes.wait()
+    if processes.first:
+        drop_folder(work)
 
 
 def attempt(
@@ -137,14 +148,15 @@ def attempt(
     adapted: Adaptation,
     progress: Callable[[int, int], None],
     note: Callable[[str], None],
+    processes: Processes,
 ) -> None:
     """Train to the end from the last checkpoint on; what stops it half-way leaves a checkpoint if it can."""
-    with session(base, tasks, config, work, adapted, note) as state, interruption() as stop:
+    with session(base, tasks, config, work, adapted, note, processes) as state, interruption() as stop:
         unread = deque[Launched]()
         try:
             take_steps(state, tasks, config, work, unread, progress, note, stop)
         except torch.OutOfMemoryError:
-            if state.whole and state.step:
+            if state.whole and state.step and processes.count == 1:
                 write_all(unread, work)
                 save(state, work)
             raise
@@ -168,7 +180,7 @@ def take_steps(
     run = runner_of(state, note)
     while state.learners:
         unread.append(launch(state, run))
-        stopped = stop.asked
+        stopped = state.processes.any(stop.asked)
         due = stopped or checkpoint_due(state)
         pause = due or state.step in stops
         ahead = 0 if pause or state.base.device.type == "cpu" else 1  # the GPU is one step ahead
@@ -176,9 +188,11 @@ def take_steps(
         progress(state.step, total)
         if not pause:
             continue
+        gather_shards(state)
         for learner in list(state.learners):
             task = by_name[learner.name]
-            done = (task.folder / "method.json").is_file()  # it rides along, once more
+            # It rides along, once more; or another process writes it.
+            done = (task.folder / "method.json").is_file() or not state.processes.first
             if state.step in task.readings and not done:
                 with atomic_folder(task.folder / "steps" / str(state.step)) as reading:
                     save_weights(state, learner, config, reading)
@@ -188,7 +202,7 @@ def take_steps(
                 state.leave(learner)
                 run = runner_of(state, note)
                 due = True  # a learner that left cannot come back
-        if state.learners and due and (stopped or not state.health.in_a_row):
+        if state.learners and due and state.processes.first and (stopped or not state.health.in_a_row):
             save(state, work)
         if state.learners and stopped:
             raise KeyboardInterrupt
@@ -202,7 +216,7 @@ def write_all(unread: deque[Launched], work: Path, but: int = 0) -> None:
 
 
 def save(state: TrainingState, work: Path) -> None:
-    """Write a checkpoint, once the records of its steps are on the disk."""
+    """Write a checkpoint, once the records of its steps are on the disk; of several processes the first does."""
     for learner in state.learners:
         with log_of(learner, work).open("ab") as log:
             os.fsync(log.fileno())
@@ -252,6 +266,7 @@ def session(
     work: Path,
     adapted: Adaptation | None = None,
     note: Callable[[str], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Iterator[TrainingState]:
     """A training that goes on where it was left; the base is given back as it was, whatever happens."""
     if adapted is not None and adapted.checkpointing:
@@ -261,7 +276,7 @@ def session(
     try:
         attached = attach_tasks(base, tasks, config.seed)
         try:
-            state = start(base, attached, tasks, config, work)
+            state = start(base, attached, tasks, config, work, processes)
             state.adapted = adapted or state.adapted
             resume(state, work, note)
             yield state
@@ -294,7 +309,8 @@ def resume(state: TrainingState, work: Path, note: Callable[[str], None] | None 
     snapshot = load_checkpoint(work / "checkpoint", note)
     if snapshot is not None:
         state.restore(snapshot)
-    for learner in state.learners:
+    state.processes.wait()  # nobody writes the next one while another still reads this
+    for learner in state.learners if state.processes.first else ():
         log = log_of(learner, work)
         lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
         write_text(log, "".join(lines[: state.step]))
@@ -325,7 +341,8 @@ def save_weights(state: TrainingState, learner: Learner, config: Config, folder:
 def publish(state: TrainingState, learner: Learner, config: Config, work: Path, task: Task) -> None:
     """Write a finished model in one go."""
     if len(state.learners) == 1:
-        state.accelerator.end_training()
+        for tracker in state.accelerator.trackers:  # `end_training` would part the processes too
+            tracker.finish()
     if task.readings:  # its weights are there
         write_history(state, learner, config, work, task.folder)
         return
@@ -343,7 +360,12 @@ def write_history(state: TrainingState, learner: Learner, config: Config, work: 
 
 
 def start(
-    base: BaseModel, attached: Attached | Pack, tasks: Sequence[Task], config: Config, work: Path
+    base: BaseModel,
+    attached: Attached | Pack,
+    tasks: Sequence[Task],
+    config: Config,
+    work: Path,
+    processes: Processes = ALONE,
 ) -> TrainingState:
     """Optimizer, schedule, precision and batches around what is attached."""
     from accelerate import Accelerator
@@ -351,10 +373,10 @@ def start(
     training, trains_text_encoder = config.training, tasks[0].method.train_text_encoder
     accelerator = Accelerator(
         cpu=base.device.type == "cpu",
-        log_with=list(training.trackers) or None,
+        log_with=(list(training.trackers) or None) if processes.first else None,
         project_dir=work / "trackers",
     )
-    if training.trackers:
+    if training.trackers and processes.first:
         accelerator.init_trackers("portrayal")
     if training.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing(None if drops(tasks) else checkpoint_block)
@@ -363,7 +385,12 @@ def start(
     base.unet.train(drops(tasks))  # else nothing in it differs but its speed
     base.text_encoder.train(trains_text_encoder)
     fp16 = training.mixed_precision == "fp16"
-    optimizer = build_optimizer(training.optimizer, attached.parameter_groups(), scaled=fp16)
+    groups, shards = attached.parameter_groups(), None
+    if training.shard_optimizer and processes.count > 1 and isinstance(attached, Attached):
+        shards = Shards.of(attached, groups, processes)
+        groups = shards.own(groups)
+        shards.let_go(attached)
+    optimizer = build_optimizer(training.optimizer, groups, scaled=fp16)
     schedules = [schedule_of(task.method, training) for task in tasks]
     rates = [Rate(group["lr"], schedules[group.get("member", 0)]) for group in optimizer.param_groups]
     scaler = torch.amp.GradScaler(base.device.type) if fp16 else None
@@ -377,7 +404,17 @@ def start(
         )
         for task in tasks
     ]
-    return TrainingState(base, attached, accelerator, optimizer, rates, learners, training, scaler)
+    return TrainingState(
+        base, attached, accelerator, optimizer, rates, learners, training, scaler, processes=processes, shards=shards
+    )
+
+
+def gather_shards(state: TrainingState) -> None:
+    """Bring what other processes keep of the weights and the optimizer to the one that writes."""
+    if state.shards and isinstance(state.attached, Attached):
+        state.shards.gather(state.attached, state.optimizer)
+        gathered = state.shards.gathered.items()
+        state.attached.elsewhere = {name: parts["weight"] for name, parts in gathered if "weight" in parts}
 
 
 def drops(tasks: Sequence[Task]) -> bool:
@@ -431,7 +468,8 @@ def empty_caption(base: BaseModel, share: float) -> EmptyCaption | None:
 
 def write_records(launched: Launched, work: Path) -> None:
     """Log one step to each learner's own file and to the trackers that were asked for."""
-    for learner, record in zip(launched.learners, launched.records(), strict=True):
+    records = launched.records()  # a loss that is not finite ends every process
+    for learner, record in zip(launched.learners, records, strict=True) if launched.state.processes.first else ():
         values = asdict(record)
         append_line(log_of(learner, work), json.dumps(values))
         prefix = f"{learner.name}/" if len(launched.learners) > 1 else ""

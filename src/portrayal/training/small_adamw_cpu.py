@@ -1,0 +1,99 @@
+"""The AdamW of small cards in plain torch, for the CPU: what `small_adamw` does in one kernel on CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from portrayal.randomness import generator_for
+from portrayal.training.eight_bits import (
+    MEAN_LEVELS,
+    MEAN_OCTAVES,
+    SQUARE_LEVELS,
+    SQUARE_OCTAVES,
+    averages_of,
+    codes_of,
+    magnitudes,
+)
+
+
+class SmallAdamW(torch.optim.Optimizer):
+    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) on bf16 weights, its averages in 8 bits.
+
+    Args:
+        groups: `params`, the bf16 weights, and their rates.
+        betas: Decay of the averages of the gradient and of its square.
+        eps: Added to the root of the latter.
+        weight_decay: Share of the rate by which weights shrink.
+    """
+
+    writes_weights = True
+    _step_supports_amp_scaling = True
+    """As torch's own: `found_inf` is asked in the step."""
+
+    def __init__(
+        self, groups: Sequence[dict[str, Any]], *, betas: tuple[float, float], eps: float, weight_decay: float
+    ) -> None:
+        super().__init__(list(groups), {"betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self.clip, self.found_inf = torch.ones(()), torch.zeros(())
+        self.grad_scale: Tensor | None = None
+
+    def gradients(self) -> list[Tensor]:
+        """The gradients of the weights."""
+        return [weight.grad for group in self.param_groups for weight in group["params"] if weight.grad is not None]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002 - as torch's
+        """Move the weights by `clip` times the gradients, unless `found_inf` is not 0."""
+        if self.found_inf:
+            return
+        weights = [(weight, group) for group in self.param_groups for weight in group["params"]]
+        for number, (weight, group) in enumerate(weights):
+            if weight.grad is not None:
+                self._move(number, weight, weight.grad, group)
+
+    def _move(self, number: int, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """One weight and its averages."""
+        state = self.state[weight]
+        if not state:
+            state.update(averages_of(weight), step=torch.zeros(()))
+        state["step"] += 1
+        step, (beta1, beta2) = int(state["step"]), group["betas"]
+        generator = generator_for(number, "train.rounding", step=step)
+        lying = in_order_of(weight, weight)
+        gradient = in_order_of(weight, gradient).float() * self.clip
+        codes = state["mean"].float()
+        mean = magnitudes(codes.abs(), state["mean_top"], MEAN_OCTAVES, MEAN_LEVELS) * codes.sign()
+        mean.lerp_(gradient, 1 - beta1)
+        square = magnitudes(state["square"].float(), state["square_top"], SQUARE_OCTAVES, SQUARE_LEVELS)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        size = group["lr"] / (1 - beta1**step)
+        moved = lying.float() * (1 - group["lr"] * group["weight_decay"])
+        moved -= size * mean / ((square / (1 - beta2**step)).sqrt() + group["eps"])
+        lying.copy_(rounded_by_chance(moved, generator))
+        codes, state["mean_top"] = codes_of(mean.abs(), MEAN_OCTAVES, MEAN_LEVELS, generator)
+        state["mean"] = (codes * mean.sign()).to(torch.int8)
+        codes, state["square_top"] = codes_of(square, SQUARE_OCTAVES, SQUARE_LEVELS, generator)
+        state["square"] = codes.to(torch.uint8)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's, which would turn the codes into weights' format."""
+        super().load_state_dict({**state_dict, "state": {}})
+        weights = [weight for group in self.param_groups for weight in group["params"]]
+        for number, kept in state_dict["state"].items():
+            self.state[weights[int(number)]] = {name: tensor.clone() for name, tensor in kept.items()}
+
+
+def in_order_of(weight: Tensor, tensor: Tensor) -> Tensor:
+    """A tensor's elements in one row, in the order in which the weight's lie; of the weight itself, its memory."""
+    order = sorted(range(weight.ndim), key=weight.stride, reverse=True)
+    return tensor.permute(order).reshape(-1)
+
+
+def rounded_by_chance(values: Tensor, generator: torch.Generator) -> Tensor:
+    """fp32 as bf16, up or down by chance so that the mean is kept (Zamirai et al. 2020, arXiv:2010.06192)."""
+    drawn = torch.randint(1 << 16, values.shape, dtype=torch.int32, generator=generator)
+    return ((values.view(torch.int32) + drawn) >> 16 << 16).view(torch.float32).to(torch.bfloat16)
