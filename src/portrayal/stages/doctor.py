@@ -24,7 +24,7 @@ GIB = 2**30
 STUDIO_PORT = 7860
 ROOM_GIB, LITTLE_ROOM_GIB = 10.0, 1.0
 MEMORY_GIB, LITTLE_MEMORY_GIB = 6.0, 2.0
-PATIENCE = 120
+PATIENCE = 300
 """Seconds until an import is taken to hang."""
 
 State = Literal["ok", "warn", "fail"]
