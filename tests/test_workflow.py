@@ -307,6 +307,16 @@ def test_no_disk_space_is_said_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
+def test_too_little_memory_is_said_before_anything_is_made(
+    photos: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portrayal.planning.machine_memory", lambda: (8.0, 0.5))
+    with pytest.raises(MachineError, match="of memory are free") as caught:
+        portrayal.prepare(photos, tiny_config, tmp_path / "run")
+    assert "full_unet" in caught.value.remedy
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_caption_past_77_tokens_is_said_before_anything_is_made(
     photos: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
