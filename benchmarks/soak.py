@@ -41,7 +41,7 @@ def held() -> dict[str, float]:
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return {
         "memory": pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
-        "files": len(os.listdir("/proc/self/fd")),
+        "files": len(list(Path("/proc/self/fd").iterdir())),
         "threads": threading.active_count(),
     }
 
@@ -71,11 +71,8 @@ def figures_of(rows: Sequence[dict[str, float]], seconds: float) -> dict[str, An
     for name in rows[0]:
         values = [row[name] for row in rows]
         second, last = quarter(values, 1), statistics.median(values[-max(1, len(values) // 4) :])
-        found[name] = {
-            "second_quarter": round(second, 1),
-            "last_quarter": round(last, 1),
-            "most": round(max(values), 1),
-        }
+        told = {"second_quarter": second, "last_quarter": last, "most": max(values)}
+        found[name] = {key: round(value, 1) for key, value in told.items()}
     return found
 
 
@@ -83,10 +80,8 @@ def flat(figures: dict[str, Any]) -> bool:
     """Whether nothing grew."""
     memory = figures["memory"]
     grown = memory["last_quarter"] > MEMORY_GROWTH * memory["second_quarter"]
-    same = all(
-        figures[name]["last_quarter"] <= figures[name]["second_quarter"] for name in ("files", "threads", "disk")
-    )
-    return same and not grown
+    others = [figures[name] for name in ("files", "threads", "disk")]
+    return not grown and all(one["last_quarter"] <= one["second_quarter"] for one in others)
 
 
 def main() -> None:
