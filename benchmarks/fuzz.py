@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.record import earlier, print_table, save
 
 CORPUS = Path(__file__).parent / "corpus"
-KEPT, LARGEST = 24, 2048
+KEPT, LARGEST = 12, 1024
 """Inputs of a parser that stay, and bytes of each."""
 SECONDS, MEMORY_MIB = 10, 4096
 STATUS = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+) ft: (\d+)")
