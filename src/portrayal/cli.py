@@ -518,6 +518,45 @@ def export_photos(
         say(result, as_json, photos=str(written))
 
 
+@app.command()
+def verify(folder: RunFolder, as_json: JsonFlag = False) -> None:
+    """Look whether a run is what was made: checksums, completeness, and that its weights load and paint.
+
+    Nothing is changed. What is damaged can be deleted: the run's own command makes it again.
+    """
+    with outcome("verify", as_json) as result:
+        from portrayal.progress import print_verified
+
+        opened = portrayal.Run.open(folder)
+        with progress_lines() as progress:
+            found = portrayal.verify_run(opened, progress=progress).as_json()
+        result.update(found)
+        if not as_json:
+            print_verified(found)
+        if found["problems"]:
+            said = f"{folder} is damaged: {'; '.join(found['problems'][:3])}."
+            fail(result, as_json, 5, said, "Delete what is named; the run's own command makes it again.")
+
+
+@app.command()
+def doctor(
+    out: Annotated[Path, typer.Option("--out", help="Where runs are to go.")] = Path("runs"),
+    as_json: JsonFlag = False,
+) -> None:
+    """Look over this machine: what would stop a run, or slow it, and the command that mends it."""
+    with outcome("doctor", as_json) as result:
+        from portrayal.progress import print_findings
+
+        found = [one.as_json() for one in portrayal.doctor(out)]
+        result["checks"] = found
+        if not as_json:
+            print_findings(found)
+        failed = [one for one in found if one["state"] == "fail"]
+        if failed:
+            said = f"Runs will not work here: {', '.join(one['name'] for one in failed)}."
+            fail(result, as_json, 3, said, failed[0]["fix"])
+
+
 ModelNames = Annotated[list[str], typer.Argument(metavar="NAME…", help="Names or hub ids.", show_default=False)]
 
 
