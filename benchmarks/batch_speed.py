@@ -150,7 +150,7 @@ class Bench:
     def head_killed(self) -> dict[str, Any]:
         """A cluster of one machine: its head killed with a third done, started again, and the command given again."""
         started, name = time.monotonic(), "head"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         port = free_port()
         head = start_head(port)
         first = self.begin(name, f"127.0.0.1:{port}")

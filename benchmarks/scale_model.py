@@ -1,6 +1,6 @@
 """On paper: a thousand, a hundred thousand, ten million subjects a day, from what was measured on one card.
 
-    python -m benchmarks.scale_model [--price 2.5] [--photos-mb 60] [--runs 3]
+    python -m benchmarks.scale_model [--price 2.5] [--photos-mb 60] [--runs 2]
 
 The time of a study is that of `experiment_speed` on one H100, its memory that of `costs`; sizes of files are counted
 from the shapes of Stable Diffusion 1.5. A discrete simulation (simpy) then lets subjects arrive through a day that is
@@ -85,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--price", type=float, default=Assumed.price, help="dollars for a GPU and an hour")
     parser.add_argument("--photos-mb", type=float, default=Assumed.photos_mb)
-    parser.add_argument("--runs", type=int, default=3, help="days simulated of each size, the worst is kept")
+    parser.add_argument("--runs", type=int, default=2, help="days simulated of each size, the worst is kept")
     arguments = parser.parse_args()
     assumed = Assumed(price=arguments.price, photos_mb=arguments.photos_mb)
     measured = measurements()

@@ -74,12 +74,17 @@ class Bench:
 
     def __init__(self, base: str, folder: Path, gpus: int, steps: int, *, cpu: bool) -> None:
         self.base, self.folder, self.gpus, self.cpu = base, folder, gpus, cpu
-        self.steps = steps if not cpu else min(steps, 6)
+        self.steps, self.batch = (min(steps, 4), 2 * gpus) if cpu else (steps, 16)
+
+    def halves(self) -> tuple[str, str]:
+        """The global batch as one forward pass for each process."""
+        size, passes = self.batch // self.gpus, self.gpus
+        return f"training.train_batch_size={size}", f"training.gradient_accumulation_steps={passes}"
 
     def unet(self) -> list[dict[str, Any]]:
         """The full UNet: one pass of sixteen, two passes of eight, these twice, and shared."""
-        half = (f"training.train_batch_size={16 // self.gpus}", f"training.gradient_accumulation_steps={self.gpus}")
-        whole = self.trained("unet-whole", 1, *UNET, "training.train_batch_size=16")
+        half = self.halves()
+        whole = self.trained("unet-whole", 1, *UNET, f"training.train_batch_size={self.batch}")
         passes, again = (self.trained(name, 1, *UNET, *half) for name in ("unet-passes", "unet-again"))
         shared = self.trained("unet-shared", self.gpus, *UNET, *half)
         best = max(whole["pictures/s"], passes["pictures/s"])
@@ -100,8 +105,7 @@ class Bench:
 
     def resumed(self) -> dict[str, Any]:
         """A shared training of the UNet that is killed half-way, and goes on with one process."""
-        half = (f"training.train_batch_size={16 // self.gpus}", f"training.gradient_accumulation_steps={self.gpus}")
-        run = self.prepared("killed", *UNET, *half, f"training.checkpointing_steps={max(1, self.steps // 3)}")
+        run = self.prepared("killed", *UNET, *self.halves(), f"training.checkpointing_steps={max(1, self.steps // 3)}")
         started = launch.start(["train", str(run)], [self.folder / f"said-{rank}" for rank in range(self.gpus)],
                                cpu=self.cpu)  # fmt: skip
         while not [*(run / "models" / ".unet.training" / "checkpoint").glob("0*")]:

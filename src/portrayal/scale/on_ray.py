@@ -61,6 +61,8 @@ def ray_itself() -> Any:
     """The package, or how to get it."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a change to come
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
+    if "RAY_AUTH_TOKEN" in os.environ:  # who gives one means it; without the mode Ray does not look at it
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError as error:
