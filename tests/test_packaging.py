@@ -32,6 +32,7 @@ def _sources(folder: Path, *endings: str) -> set[Path]:
 def test_every_source_template_and_weight_is_in_it_unchanged(wheel: zipfile.ZipFile) -> None:
     expected = _sources(PACKAGE, ".py", ".typed")
     expected |= {path for path in (PACKAGE / "report" / "templates").iterdir() if path.is_file()}
+    expected |= _sources(PACKAGE / "studio", ".j2", ".css", ".js", ".toml")
     expected |= {path for path in (PACKAGE / "pocket" / "weights").rglob("*") if path.is_file()}
     assert {"py.typed", "report.html.j2", "model_index.json", "model.safetensors"} <= {path.name for path in expected}
     for path in expected:

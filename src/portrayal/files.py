@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -17,6 +18,12 @@ from portrayal.errors import MachineError
 
 UNFINISHED = re.compile(r"\.(?P<name>.+)\.[^.]+\.(?P<kind>tmp|old)")
 """Names of what is being written (`.NAME.MAKER.tmp`), and of a folder that is just being replaced (`….old`)."""
+DISK_ERRORS = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EACCES", "EPERM", "EFBIG", "ENODEV", "ESTALE", "ENOTCONN")
+    if hasattr(errno, name)
+}
+"""What a disk, or a network's, answers that has no room, may not be written to, is broken or gone."""
 
 
 @contextmanager
@@ -164,11 +171,11 @@ def append_line(path: Path, line: str) -> None:
         MachineError: If it cannot be written.
     """
     try:
-        with path.open("ab") as file:
-            before = file.tell()
+        with path.open("ab", buffering=0) as file:  # a buffer would be written once more on closing
+            before, left = file.seek(0, os.SEEK_END), line.encode() + b"\n"
             try:
-                file.write(line.encode() + b"\n")
-                file.flush()
+                while left:
+                    left = left[file.write(left) :]
             except OSError:
                 with suppress(OSError):
                     os.truncate(path, before)

@@ -53,7 +53,7 @@ class Pulse:
 
     def write(self, done: int = 0, total: int = 0) -> None:
         """Write the file."""
-        values: dict[str, Any] = {"stage": self.stage, "done": done, "total": total, "first": self.first}
+        values: dict[str, Any] = {"stage": self.stage, "done": done, "total": total, "first": self.first or 0}
         values |= {"started": round(self.started, 3), "memory_gib": gpu_memory()}
         temporary = self.folder / f".{LIVE}.{os.getpid()}.tmp"
         with suppress(OSError):

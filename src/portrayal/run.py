@@ -24,6 +24,7 @@ from portrayal.files import atomic_path as atomic_path
 from portrayal.files import write_bytes as write_bytes
 from portrayal.files import write_json as write_json
 from portrayal.files import write_text as write_text
+from portrayal.limits import bounded_json, bounded_text, bounded_toml
 from portrayal.lock import NAME as LOCK
 from portrayal.settings import validate
 
@@ -128,9 +129,7 @@ class Run:
                 f"{folder} holds no run.", nearest(folder.name, names) or "Start one: portrayal run PHOTOS"
             )
         try:
-            import tomllib
-
-            values = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+            values = bounded_toml(bounded_text(folder / "config.toml"))
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"{folder / 'config.toml'} cannot be read: {error}.", "Start anew in another folder."
@@ -153,8 +152,8 @@ class Run:
         """What `run.json` records: command, versions, machine, base, photo ids, consent."""
         path = self.folder / "run.json"
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+            return dict(bounded_json(bounded_text(path)))
+        except (OSError, ValueError, TypeError) as error:
             raise UsageError(f"{path} cannot be read: {error}.", "Start anew in another folder.") from error
 
     @property

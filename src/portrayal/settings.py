@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +10,10 @@ from pydantic import ValidationError
 
 from portrayal.config import ORIGINAL_SCENES, Config, Section
 from portrayal.errors import UsageError, known, nearest
+from portrayal.limits import bounded_text, bounded_toml
 
+LARGEST_SETTINGS = 1 << 18
+"""Bytes of a settings file; Python's reader of TOML takes minutes for the worst of some megabytes."""
 SCENES = "scenes"
 """The file beside the recipes that lists the scenes."""
 
@@ -101,8 +103,10 @@ def read_recipe(recipe: str) -> dict[str, Any]:
 def read_toml(path: Path) -> dict[str, Any]:
     """The values of a TOML file."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return bounded_toml(bounded_text(path, LARGEST_SETTINGS))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}.", "Check the path.") from error
+    except ValueError as error:
         raise UsageError(f"{path} is not valid TOML: {error}.", "Mend that line and try again.") from error
 
 
@@ -123,8 +127,8 @@ def set_value(values: dict[str, Any], text: str) -> None:
 def parse_value(raw: str) -> Any:
     """A TOML value, or the text itself when it is none."""
     try:
-        read = tomllib.loads(f"value = {raw}")
-    except tomllib.TOMLDecodeError:
+        read = bounded_toml(f"value = {raw}")
+    except ValueError:
         return raw
     return read["value"] if len(read) == 1 else raw  # a text of several lines may look like several settings
 

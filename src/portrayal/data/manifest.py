@@ -13,12 +13,14 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from portrayal.errors import PhotosError
+from portrayal.limits import bounded_text
 from portrayal.photos import Finding, Prepared, PreparedPhoto
 from portrayal.photos.read import without_metadata
 from portrayal.run import atomic_folder
 
 SCHEMA: Final = 3
 MANIFEST = "manifest.json"
+LARGEST_MANIFEST = 1 << 26
 IMAGES = "images"
 MASKS = "masks"
 ID = re.compile(r"[0-9A-Za-z]+(-bucket|-half|-close)?")
@@ -103,13 +105,15 @@ def load_dataset(folder: Path) -> PreparedDataset:
     file = folder / MANIFEST
     remedy = f"Delete {folder} and run the same command again: it prepares the photos anew."
     try:
-        manifest = _ADAPTER.validate_json(file.read_bytes(), strict=True)
+        manifest = _ADAPTER.validate_json(bounded_text(file, LARGEST_MANIFEST), strict=True)
     except FileNotFoundError as error:
         raise PhotosError(f"{folder} holds no prepared dataset: {MANIFEST} is missing.", remedy) from error
     except OSError as error:
         raise PhotosError(f"{file} cannot be read: {error.strerror or error}.", remedy) from error
     except ValidationError as error:
         raise PhotosError(f"{file} is damaged: {_first_fault(error)}.", remedy) from error
+    except ValueError as error:
+        raise PhotosError(f"{file} is damaged: {error}.", remedy) from error
     fields = {name: getattr(manifest, name) for name in PreparedDataset.__dataclass_fields__ if name != "folder"}
     dataset = PreparedDataset(folder=folder, **fields)
     _check_pictures(dataset, remedy)

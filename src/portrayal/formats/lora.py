@@ -21,6 +21,7 @@ from torch import Tensor
 
 from portrayal.errors import WeightsError
 from portrayal.formats.ldm import unet_names
+from portrayal.limits import bounded_json
 
 ROLES = {
     "lora_down.weight": "down",
@@ -275,7 +276,7 @@ def _alphas(metadata: Mapping[str, str], found: Mapping[str, Mapping[str, tuple[
     if text is None:
         return {}
     try:
-        told = json.loads(text)
+        told = bounded_json(text)
         if not isinstance(told, dict):
             raise TypeError("it is no table")
         alphas = dict[str, float]()

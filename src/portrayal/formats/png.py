@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from portrayal.errors import UsageError
+from portrayal.limits import bounded_json
 
 SOFTWARE = "Portrayal"
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -71,8 +72,8 @@ def read_settings(path: Path) -> dict[str, Any] | None:
     try:
         with Image.open(path) as image:
             text = image.text.get("portrayal") if isinstance(image, PngImageFile) else None
-        settings = json.loads(text) if text is not None else None
-    except (UnidentifiedImageError, SyntaxError, ValueError):
+        settings = bounded_json(text) if text is not None else None
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError):
         return None
     except OSError as error:
         raise UsageError(f"{path} cannot be opened: {error.strerror or error}.", "Check the file's name.") from error
@@ -133,6 +134,6 @@ def _unquoted(value: str) -> str:
     if not (value.startswith('"') and value.endswith('"')):
         return value
     try:
-        return str(json.loads(value))
+        return str(bounded_json(value))
     except ValueError:
         return value

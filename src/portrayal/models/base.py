@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from portrayal.errors import OutOfMemoryError, UsageError, WeightsError
-from portrayal.models.checkpoints import read_part, without_memory
+from portrayal.models.checkpoints import check_files, read_part, without_memory
 from portrayal.models.lean import make_lean
-from portrayal.models.source import BaseSource
+from portrayal.models.source import BaseSource, weight_files
 from portrayal.parallel import LOADING
 
 Item = TypeVar("Item")
@@ -102,6 +102,7 @@ def load_base(source: BaseSource, *, device: torch.device, dtype: torch.dtype) -
         WeightsError: If the weights do not fit their configs.
         OutOfMemoryError: If the device is too small.
     """
+    check_files(weight_files(source.path))
     try:
         with LOADING, waking(device, dtype):
             parts = parts_of(source, dtype)

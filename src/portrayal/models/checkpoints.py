@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from portrayal.errors import WeightsError
 from portrayal.formats.single_file import Piece, pieces_of
+from portrayal.limits import check_header
 
 
 def read_part(part: str, file: Path, build: Callable[[], Any], dtype: torch.dtype) -> Any:
@@ -29,6 +30,7 @@ def read_part(part: str, file: Path, build: Callable[[], Any], dtype: torch.dtyp
 
     model = build()
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if "position_ids" not in name}
+    check_files([file])
     try:
         with safe_open(file, framework="pt") as opened:
             pieces = pieces_of(part, wanted, set(opened.keys()))
@@ -44,6 +46,19 @@ def read_part(part: str, file: Path, build: Callable[[], Any], dtype: torch.dtyp
         raise WeightsError(f"{file} is damaged or no safetensors file: {error}.", "Get it again.") from error
     model.load_state_dict(state, strict=False, assign=True)
     return model.to(dtype)
+
+
+def check_files(files: Iterable[Path]) -> None:
+    """Refuse safetensors files whose headers promise what is not there, before anything is allocated for them.
+
+    Raises:
+        WeightsError: If one does.
+    """
+    for file in files:
+        try:
+            check_header(file)
+        except (ValueError, OSError) as error:
+            raise WeightsError(f"{file} is damaged or no safetensors file: {error}.", "Get it again.") from error
 
 
 def lacking(part: str, file: Path, missing: list[str], total: int) -> WeightsError:

@@ -9,9 +9,9 @@ from typing import Any
 from portrayal.errors import WeightsError
 from portrayal.models.base import BaseModel
 from portrayal.models.catalog import WEIGHTS_FILES, known_model
-from portrayal.models.checkpoints import read_part, without_memory
+from portrayal.models.checkpoints import check_files, read_part, without_memory
 from portrayal.models.lean import make_lean
-from portrayal.models.source import HUB_ID, BaseSource, on_disk
+from portrayal.models.source import HUB_ID, BaseSource, on_disk, weight_files
 from portrayal.models.store import fetch, fetch_known
 from portrayal.pocket import WEIGHTS, embedded_folder
 
@@ -72,6 +72,7 @@ def load_controlnet(path: Path, base: BaseModel) -> Any:
     """
     from diffusers import ControlNetModel
 
+    check_files(weight_files(path))
     if path.is_file():
         unet = base.unet  # a single file has no config: it is of the base's shape, or not for it
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from portrayal.errors import UsageError, WeightsError
 from portrayal.formats.lora import LoraLayer, delta, read_lora
+from portrayal.limits import bounded_json, bounded_text, check_header
 from portrayal.models.base import BaseModel
 from portrayal.models.methods import LORA_FILE, waiting_room
 
@@ -126,6 +127,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_header(path)
         with safe_open(path, framework="pt") as opened:
             return {key: opened.get_tensor(key) for key in opened.keys()}, dict(opened.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
@@ -137,7 +139,7 @@ def peft_metadata(config: Path) -> dict[str, str]:
     if not config.is_file():
         return {}
     try:
-        told = dict(json.loads(config.read_text(encoding="utf-8")))
+        told = dict(bounded_json(bounded_text(config)))
     except (ValueError, TypeError, OSError) as error:
         raise WeightsError(f"{config} is damaged: {error}.", "Get it again.") from error
     return {"lora_adapter_metadata": json.dumps({f"{part}.{key}": told[key] for part in PARTS for key in told})}

@@ -21,6 +21,7 @@ from portrayal.config import TEXT_ENCODER_TARGETS, LoraMethod, Method, UnetMetho
 from portrayal.errors import UsageError, WeightsError, nearest
 from portrayal.formats.kohya import sorted_metadata
 from portrayal.models.base import BaseModel, parts_of, pipeline_of
+from portrayal.models.checkpoints import check_files
 from portrayal.models.lean import let_go, make_lean
 from portrayal.randomness import generator_for
 
@@ -386,6 +387,7 @@ def attach_saved_full(base: BaseModel, folder: Path) -> Attached:
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel
 
+    check_files(folder.glob("*/*.safetensors"))
     parts: dict[str, Any] = {"unet": UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=base.dtype)}
     if (folder / "text_encoder").is_dir():
         parts["text_encoder"] = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=base.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from portrayal.config import BaseConfig
 from portrayal.errors import WeightsError, nearest
 from portrayal.formats.ldm import OPEN_CLIP_FEATURES, Family
+from portrayal.limits import bounded_json, bounded_text, check_header
 from portrayal.models import store
 from portrayal.models.catalog import CATALOG, PARTS, PIPELINE_FILES, WEIGHTS_FILES, known_model
 from portrayal.models.store import fetch, hash_files
@@ -64,7 +64,7 @@ class BaseSource:
     def family(self) -> Family:
         """Which Stable Diffusion it is."""
         scheduler = self.folder / "scheduler" / "scheduler_config.json"
-        told = json.loads(scheduler.read_text(encoding="utf-8")) if scheduler.is_file() else {}
+        told = read_config(scheduler) if scheduler.is_file() else {}
         features = part_config(self.folder, "text_encoder").get("hidden_size", 768)
         return Family(int(features), self.prediction_type or str(told.get("prediction_type", "epsilon")))
 
@@ -197,9 +197,17 @@ def part_config(folder: Path, part: str) -> dict[str, Any]:
     Raises:
         WeightsError: If it cannot be read.
     """
-    path = folder / part / "config.json"
+    return read_config(folder / part / "config.json")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A config file of a model.
+
+    Raises:
+        WeightsError: If it cannot be read.
+    """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(bounded_json(bounded_text(path)))
     except (OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{path} is damaged: {error}.", "Get the model's files again.") from error
 
@@ -289,12 +297,13 @@ def input_channels(path: Path) -> tuple[int, int]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_header(path)
         with safe_open(path, framework="pt") as opened:
             names = set(opened.keys())
             channels = opened.get_slice(LDM_FIRST_LAYER).get_shape()[1] if LDM_FIRST_LAYER in names else 0
             reading = [name for name in names if name.startswith("model.diff") and name.endswith("attn2.to_k.weight")]
             features = opened.get_slice(min(reading)).get_shape()[-1] if reading else 0
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, IndexError) as error:
         raise WeightsError(f"{path} is damaged or no safetensors file: {error}.", "Download it again.") from error
     other = {what for start, what in OTHER_FAMILIES.items() if any(name.startswith(start) for name in names)}
     if not channels or other:

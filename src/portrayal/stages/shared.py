@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from portrayal import interruption
 from portrayal.config import Config, Trial
 from portrayal.errors import PortrayalError, UsageError
-from portrayal.files import mend_lines, sweep
+from portrayal.files import DISK_ERRORS, mend_lines, sweep, write_fault
 from portrayal.live import Pulse
 from portrayal.lock import held
 from portrayal.processes import Processes
@@ -44,18 +44,24 @@ def at_work(folder: Path, progress: Progress) -> Iterator[None]:
 
     Raises:
         RunConflictError: If another process works on it.
+        MachineError: If the disk is full, read-only, broken or gone.
     """
 
     def said(message: str) -> None:
         progress(Event("run", "note", message=message))
 
     with held(folder) as left, interruption.interruption(said):
-        if left != "":
-            sweep(folder)
-            mend_lines(folder / "events.jsonl")
-        if left:
-            said(left)
-        yield
+        try:
+            if left != "":
+                sweep(folder)
+                mend_lines(folder / "events.jsonl")
+            if left:
+                said(left)
+            yield
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            raise write_fault(Path(error.filename or folder), error) from error
 
 
 def alone(work: Work) -> Work:

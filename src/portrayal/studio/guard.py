@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -79,20 +80,7 @@ class Guard:
                 return
             await PlainTextResponse(reason, status)(scope, receive, with_headers(send))
             return
-        limit = MAX_UPLOAD if scope["path"].rstrip("/") == UPLOADS else MAX_BODY
-        began = False
-
-        async def counted_send(message: Message) -> None:
-            nonlocal began
-            began = began or message["type"] == "http.response.start"
-            await with_headers(send)(message)
-
-        try:
-            await self.app(scope, limited(receive, limit), counted_send)
-        except TooLargeError:
-            if not began:
-                too_large = PlainTextResponse("This request is too large.", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-                await too_large(scope, receive, with_headers(send))
+        await Turn(scope, receive, with_headers(send), limit_of(scope["path"])).take(self.app)
 
     def refusal(self, scope: Scope) -> tuple[int, str] | None:
         """Status and reason, where a request is to be refused."""
@@ -110,8 +98,8 @@ class Guard:
         path = unquote(scope["path"])
         if any(door in path for door in CLOSED) or "\\" in path or "\0" in path or ".." in path.split("/"):
             return HTTPStatus.NOT_FOUND, "There is nothing here."
-        length, limit = headers.get("content-length", "0"), MAX_UPLOAD if path.rstrip("/") == UPLOADS else MAX_BODY
-        if not length.isdigit() or int(length) > limit:
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > limit_of(path):
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "This request is too large."
         return None
 
@@ -133,19 +121,52 @@ def machine_names() -> Iterable[str]:
     return (name, f"{name.split('.')[0]}.local") if name else ()
 
 
-def limited(receive: Receive, limit: int) -> Receive:
-    """Receive so many bytes at most, whatever the request's header said."""
-    received = 0
+def limit_of(path: str) -> int:
+    """Bytes that a request to a path may bring."""
+    return MAX_UPLOAD if path.rstrip("/") == UPLOADS else MAX_BODY
 
-    async def counted() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > limit:
+
+@dataclass
+class Turn:
+    """One request that may bring so many bytes, whatever its header said.
+
+    Attributes:
+        scope: Of ASGI.
+        receive: Of ASGI.
+        send: Of ASGI.
+        limit: Bytes.
+        received: Bytes so far.
+        began: Whether an answer has begun.
+    """
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    limit: int
+    received: int = 0
+    began: bool = False
+
+    async def take(self, app: ASGIApp) -> None:
+        """Have it answered; if it brings too much, by that alone."""
+        with suppress(TooLargeError):
+            await app(self.scope, self.counted, self.answered)
+        if self.received > self.limit and not self.began:
+            answer = PlainTextResponse("This request is too large.", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            await answer(self.scope, self.receive, self.send)
+
+    async def counted(self) -> Message:
+        """The next part of the request."""
+        message = await self.receive()
+        self.received += len(message.get("body", b""))
+        if self.received > self.limit:
             raise TooLargeError
         return message
 
-    return counted
+    async def answered(self, message: Message) -> None:
+        """The next part of the answer; what is said of a torn request is not passed on."""
+        if self.received <= self.limit or self.began:
+            self.began = self.began or message["type"] != "http.response.debug"
+            await self.send(message)
 
 
 def with_headers(send: Send) -> Send:

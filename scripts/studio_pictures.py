@@ -1,0 +1,159 @@
+"""Pictures of the studio's screens for the docs: light and dark, wide and on a phone, of a project that is really made.
+
+    python -m scripts.studio_pictures [--root FOLDER] [--out docs/images/studio]
+
+Hands in the example photos, trains two LoRAs on `pocket` (about ten minutes on two idle cores), paints, votes, exports,
+and takes every screen. With `--root` what is there already is not done again. Needs Debian's chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from PIL import Image
+
+from scripts.studio_browser import CHROMIUM, FLAGS, NO_BROWSER, Studio
+
+TOP = Path(__file__).parents[1]
+PHOTOS = sorted((TOP / "examples" / "photos").glob("IMG_*"))
+SCREENS = ("photos", "plan", "train", "compare", "verdict", "generate", "export")
+WIDE, NARROW = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+LOOKS = {
+    f"{scheme}-{name}": (scheme, size)
+    for scheme in ("light", "dark")
+    for name, size in (("wide", WIDE), ("narrow", NARROW))
+}
+NAME, HOUR = "Ann", 3600_000
+PROMPTS = "a photo of {subject} at the beach\na photo of {subject} in the kitchen, smiling"
+
+
+def main() -> None:
+    """Make the project, take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, help="folder of the project, kept")
+    parser.add_argument("--out", type=Path, default=TOP / "docs" / "images" / "studio")
+    arguments = parser.parse_args()
+    if CHROMIUM is None:
+        raise SystemExit(NO_BROWSER)
+    with tempfile.TemporaryDirectory() as temporary:
+        root = (arguments.root or Path(temporary) / "studio").resolve()
+        root.mkdir(parents=True, exist_ok=True)
+        studio = Studio(root, recipe(root))
+        studio.start()
+        try:
+            with pages(studio) as opened:
+                make(opened("light-wide"), studio)
+                take(opened, studio, arguments.out)
+        finally:
+            studio.stop()
+
+
+def recipe(root: Path) -> Path:
+    """Settings of the demo, made smaller: two LoRAs, trained once and half as long."""
+    values = tomllib.loads((TOP / "recipes" / "pocket-demo.toml").read_text(encoding="utf-8"))
+    values["study"] = {"full_unet": False, "ranks": [8, 32]}
+    values["method"]["lora"]["max_train_steps"] = 200
+    values["generation"]["num_images_per_scene"] = 2
+    values["control"] = {"enabled": False}
+    path = root / ".pictures.toml"
+    path.write_text(tomli_w.dumps(values), encoding="utf-8")
+    return path
+
+
+@contextmanager
+def pages(studio: Studio) -> Iterator[Any]:
+    """A function that opens a page with a look."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+
+        def opened(look: str) -> Any:
+            scheme, size = LOOKS[look]
+            context = browser.new_context(color_scheme=scheme, viewport=size, reduced_motion="reduce")
+            page = context.new_page()
+            page.set_default_timeout(HOUR)
+            page.goto(studio.address)
+            page.locator("h1").wait_for()
+            return page
+
+        yield opened
+        browser.close()
+
+
+def make(page: Any, studio: Studio) -> None:
+    """Do the whole job through the page, or what is left of it."""
+    run = studio.root / NAME / "run"
+    if not (studio.root / NAME).is_dir():
+        page.get_by_label("Whose portrait is it?").fill(NAME)
+        page.get_by_role("button", name="Start").click()
+        page.locator("#drop input").set_input_files(PHOTOS)
+        page.locator(".photo").first.wait_for()
+        page.get_by_label("In one word").fill("woman")
+        page.get_by_label("The person in these photos agreed").check()
+        page.get_by_role("link", name="Next: Plan").wait_for()
+    if not run.is_dir():
+        page.goto(f"{studio.address}?project={NAME}&screen=plan")
+        page.get_by_label("Quick").check()
+        page.locator("#outlook dl").wait_for()
+        page.get_by_role("button", name="Start training").click()
+    page.goto(f"{studio.address}?project={NAME}&screen=train")
+    page.get_by_role("link", name="Next: Compare").wait_for()
+    if not (run / "votes.json").is_file():
+        page.get_by_role("link", name="Next: Compare").click()
+        for choice in ("B is better", "No difference", "A is better"):
+            pair = page.locator(".pair").get_attribute("id")
+            page.get_by_role("button", name=choice).click()
+            page.locator(f"#{pair}").wait_for(state="detached")
+    if not (run / "pictures").is_dir():
+        page.goto(f"{studio.address}?project={NAME}&screen=generate")
+        page.get_by_label("What should it show?").fill(PROMPTS)
+        page.get_by_role("button", name="Paint", exact=True).click()
+        page.locator("#gallery li").nth(7).wait_for()
+    if not (run / "exports").is_dir():
+        page.goto(f"{studio.address}?project={NAME}&screen=export")
+        page.get_by_role("button", name="Write the files").click()
+        page.locator("#files a").first.wait_for()
+
+
+def take(opened: Any, studio: Studio, out: Path) -> None:
+    """Take every screen in every look."""
+    out.mkdir(parents=True, exist_ok=True)
+    for look in LOOKS:
+        page = opened(look)
+        for screen in ("projects", *SCREENS):
+            place = "" if screen == "projects" else f"?project={NAME}&screen={screen}"
+            page.goto(f"{studio.address}{place}")
+            page.locator("h1").wait_for()
+            settle(page)
+            shot(page, out / f"{screen}-{look}.webp")
+    total = sum(path.stat().st_size for path in out.glob("*.webp"))
+    print(f"{len(list(out.glob('*.webp')))} pictures, {total / 2**20:.2f} MiB in {out}")
+
+
+def settle(page: Any) -> None:
+    """Wait for what is still being reckoned, and for the pictures."""
+    page.wait_for_function("!document.querySelector('#outlook .busy, #page-photos .chip.busy')")
+    page.wait_for_function(
+        "[...document.images].every(one => one.loading === 'lazy' || (one.complete && one.naturalWidth))"
+    )
+    time.sleep(0.5)
+
+
+def shot(page: Any, path: Path) -> None:
+    """One screen as a small file."""
+    with Image.open(BytesIO(page.screenshot())) as image:
+        image.convert("RGB").save(path, "WEBP", quality=76, method=6)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The page: eight screens in two languages, made of templates and shown by Gradio."""
