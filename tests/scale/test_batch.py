@@ -369,6 +369,7 @@ def test_the_table_shows_what_each_is_at(one_by_one: tuple[Path, dict[str, Any]]
     assert share is not None
     assert 0 < share < 1
     assert stage == "train lora-2"
+    (running / "live.json").write_text(json.dumps({"stage": "train.lora-2", "done": 3, "total": 8}))
     studies = [Study(name, Path(name)) for name in ("ann", "bea", "cid", "dud")]
     outcomes = {
         "ann": outcome("ann", 0.71),
@@ -379,5 +380,5 @@ def test_the_table_shows_what_each_is_at(one_by_one: tuple[Path, dict[str, Any]]
     table.show(Batch(studies, Store(str(tmp_path)), [], outcomes, time.monotonic() - 65))
     console.print(table.render())
     text = console.export_text()
-    for said in ("ann", "0.71", "train lora-2", "waits", "[no] photos", "1 of 4 done, 1 failed, 1 min 05 s"):
+    for said in ("ann", "0.71", "train lora-2 3 of 8", "waits", "[no] photos", "1 of 4 done, 1 failed, 1 min 05 s"):
         assert said in text
