@@ -182,13 +182,15 @@ def batch(
         str | None,
         typer.Option("--address", help="Ray cluster to use; none: without Ray.", show_default="this machine"),
     ] = None,
+    at_once: Annotated[int | None, typer.Option("--at-once", min=1, hidden=True)] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Do the whole job for many subjects: several at once where Ray is installed, else one after another.
 
     A subject that fails is told, and the others go on. The same command again goes on where it stopped and tries
     again what failed. A table has `photos`, and perhaps `name`, `class`, `recipe`, `consent` and settings by their full
-    names, such as `study.ranks`. `batch.html` in `--out` sums up all of them. docs/scale.md says how to start it on
+    names, such as `study.ranks`. As many studies share a GPU as its memory holds by the plan; `--at-once 2` says how
+    many. `batch.html` in `--out` sums up all of them. docs/scale.md says how to start it on
     Slurm, Kubernetes or a list of machines.
 
     Examples:
@@ -202,7 +204,7 @@ def batch(
         given = [*effort(quick, thorough), *overrides(base, class_noun, settings)]
         with batch_table() as watch:
             summary = portrayal.run_batch(
-                subjects, out, recipe or (), given, consent=agreed, address=address, watch=watch
+                subjects, out, recipe or (), given, consent=agreed, address=address, at_once=at_once, watch=watch
             )
         result["summary"] = summary
         failed = summary["failed"]
