@@ -108,6 +108,7 @@ def run(
     consent: ConsentFlag = None,
     gpus: HiddenGpusFlag = None,
     dry_run: DryRunFlag = False,
+    live: Annotated[bool, typer.Option("--live", hidden=True)] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Do the whole job: prepare, train, paint, judge, report. The same command again goes on where it stopped.
@@ -115,7 +116,9 @@ def run(
     Each LoRA is trained three times, each time without a third of the photos, and judged on that third. `--quick`
     trains each model just once: sooner done, and the verdict cannot know the luck of a training. `--thorough` trains
     each LoRA fifteen times, and sees finer differences. `--vae` puts another autoencoder in the base: a hub id, a
-    diffusers folder or a .safetensors file. `--gpus 4` shares the work out over four GPUs of this machine.
+    diffusers folder or a .safetensors file. `--gpus 4` shares the work out over four GPUs of this machine. `--live`
+    looks at trainings as they go on, not when they are done: their pictures and readings are there sooner, and the
+    same.
 
     Examples:
 
@@ -135,7 +138,7 @@ def run(
             share_out(gpus, ["--consent"] if agreed and not consent else [])
         with progress_lines(plan) as progress:
             finished = portrayal.portray(
-                photos, plan.config, folder_for(photos, out), consent=agreed, progress=progress
+                photos, plan.config, folder_for(photos, out), consent=agreed, progress=progress, live=live
             )
         show_scores(finished, result, as_json)
 
