@@ -108,6 +108,7 @@ def run(
     consent: ConsentFlag = None,
     gpus: HiddenGpusFlag = None,
     dry_run: DryRunFlag = False,
+    live: Annotated[bool, typer.Option("--live", hidden=True)] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Do the whole job: prepare, train, paint, judge, report. The same command again goes on where it stopped.
@@ -115,7 +116,9 @@ def run(
     Each LoRA is trained three times, each time without a third of the photos, and judged on that third. `--quick`
     trains each model just once: sooner done, and the verdict cannot know the luck of a training. `--thorough` trains
     each LoRA fifteen times, and sees finer differences. `--vae` puts another autoencoder in the base: a hub id, a
-    diffusers folder or a .safetensors file. `--gpus 4` shares the work out over four GPUs of this machine.
+    diffusers folder or a .safetensors file. `--gpus 4` shares the work out over four GPUs of this machine. `--live`
+    looks at trainings as they go on, not when they are done: their pictures and readings are there sooner, and the
+    same.
 
     Examples:
 
@@ -135,7 +138,7 @@ def run(
             share_out(gpus, ["--consent"] if agreed and not consent else [])
         with progress_lines(plan) as progress:
             finished = portrayal.portray(
-                photos, plan.config, folder_for(photos, out), consent=agreed, progress=progress
+                photos, plan.config, folder_for(photos, out), consent=agreed, progress=progress, live=live
             )
         show_scores(finished, result, as_json)
 
@@ -182,13 +185,15 @@ def batch(
         str | None,
         typer.Option("--address", help="Ray cluster to use; none: without Ray.", show_default="this machine"),
     ] = None,
+    at_once: Annotated[int | None, typer.Option("--at-once", min=1, hidden=True)] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Do the whole job for many subjects: several at once where Ray is installed, else one after another.
 
     A subject that fails is told, and the others go on. The same command again goes on where it stopped and tries
     again what failed. A table has `photos`, and perhaps `name`, `class`, `recipe`, `consent` and settings by their full
-    names, such as `study.ranks`. `batch.html` in `--out` sums up all of them. docs/scale.md says how to start it on
+    names, such as `study.ranks`. As many studies share a GPU as its memory holds by the plan; `--at-once 2` says how
+    many. `batch.html` in `--out` sums up all of them. docs/scale.md says how to start it on
     Slurm, Kubernetes or a list of machines.
 
     Examples:
@@ -202,7 +207,7 @@ def batch(
         given = [*effort(quick, thorough), *overrides(base, class_noun, settings)]
         with batch_table() as watch:
             summary = portrayal.run_batch(
-                subjects, out, recipe or (), given, consent=agreed, address=address, watch=watch
+                subjects, out, recipe or (), given, consent=agreed, address=address, at_once=at_once, watch=watch
             )
         result["summary"] = summary
         failed = summary["failed"]

@@ -48,6 +48,7 @@ def run_batch(
     *,
     consent: bool | None = None,
     address: str | None = None,
+    at_once: int | None = None,
     watch: Watch | None = None,
 ) -> Json:
     """Study many subjects, or go on where the same call was interrupted; one that fails is told, and others go on.
@@ -61,6 +62,7 @@ def run_batch(
         settings: `section.key=value` texts for all.
         consent: Whether the subjects agreed, as stated by the user.
         address: Of a Ray cluster; `none` does without Ray; nothing means this machine.
+        at_once: Studies that share a GPU, or a machine where there is none; nothing means as many as fit.
         watch: Called whenever something is known.
 
     Returns:
@@ -72,7 +74,7 @@ def run_batch(
     if here().count > 1:
         raise UsageError("A batch is one process.", "Start it without accelerate or torchrun; Ray spreads it.")
     studies, store = read_studies(subjects, recipes, settings, consent=consent), Store(out)
-    executor = executor_for(address)
+    executor = executor_for(address, at_once)
     batch = Batch(studies, store, [], {}, time.monotonic())
     for study in studies:
         if store.has(study.name):
@@ -95,7 +97,7 @@ def run_batch(
     return summary
 
 
-def executor_for(address: str | None) -> Executor:
+def executor_for(address: str | None, at_once: int | None = None) -> Executor:
     """Ray where it is installed, unless `none` is asked for; it must be where an address is given."""
     if address == "none":
         return one_by_one
@@ -105,7 +107,7 @@ def executor_for(address: str | None) -> Executor:
         if address is not None:
             raise
         return one_by_one
-    return by_ray(address)
+    return by_ray(address, at_once)
 
 
 def plan(batch: Batch, study: Study) -> None:
