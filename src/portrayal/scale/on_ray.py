@@ -148,10 +148,12 @@ def work(study: Study, out: str, photos: Files | None, batch: str) -> Outcome:
 
 
 def done(study: Study, store: Store) -> Outcome:
-    """Do a study in this process."""
+    """Do a study in this process, as one that has done none before: pictures are judged in batches of what is new."""
     from portrayal.planning import make_plan
+    from portrayal.stages.shared import shared_looks
     from portrayal.workflow import portray
 
+    shared_looks.cache_clear()
     try:
         config = make_plan(study.recipe, list(study.settings)).config
         portray(study.photos, config, store.folder(study.name), consent=study.consent)
