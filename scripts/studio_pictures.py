@@ -32,7 +32,8 @@ LOOKS = {
     for scheme in ("light", "dark")
     for name, size in (("wide", WIDE), ("narrow", NARROW))
 }
-NAME, HOUR = "Ann", 3600_000
+NAME, OTHER, HOUR = "Ann", "Mia", 3600_000
+BEFORE = ("photos", "plan")  # screens of a project that was not started yet: the other one
 PROMPTS = "a photo of {subject} at the beach\na photo of {subject} in the kitchen, smiling"
 
 
@@ -93,14 +94,9 @@ def pages(studio: Studio) -> Iterator[Any]:
 def make(page: Any, studio: Studio) -> None:
     """Do the whole job through the page, or what is left of it."""
     run = studio.root / NAME / "run"
-    if not (studio.root / NAME).is_dir():
-        page.get_by_label("Whose portrait is it?").fill(NAME)
-        page.get_by_role("button", name="Start").click()
-        page.locator("#drop input").set_input_files(PHOTOS)
-        page.locator(".photo").first.wait_for()
-        page.get_by_label("In one word").fill("woman")
-        page.get_by_label("The person in these photos agreed").check()
-        page.get_by_role("link", name="Next: Plan").wait_for()
+    for name in (OTHER, NAME):
+        if not (studio.root / name).is_dir():
+            begin(page, studio, name)
     if not run.is_dir():
         page.goto(f"{studio.address}?project={NAME}&screen=plan")
         page.get_by_label("Quick").check()
@@ -125,13 +121,25 @@ def make(page: Any, studio: Studio) -> None:
         page.locator("#files a").first.wait_for()
 
 
+def begin(page: Any, studio: Studio, name: str) -> None:
+    """A new project with the example photos."""
+    page.goto(studio.address)
+    page.get_by_role("textbox").fill(name)
+    page.get_by_role("button", name="Start").click()
+    page.locator("#drop input").set_input_files(PHOTOS)
+    page.locator(".photo").first.wait_for()
+    page.get_by_label("In one word").fill("woman")
+    page.get_by_label("The person in these photos agreed").check()
+    page.get_by_role("link", name="Next: Plan").wait_for()
+
+
 def take(opened: Any, studio: Studio, out: Path) -> None:
     """Take every screen in every look."""
     out.mkdir(parents=True, exist_ok=True)
     for look in LOOKS:
         page = opened(look)
         for screen in ("projects", *SCREENS):
-            place = "" if screen == "projects" else f"?project={NAME}&screen={screen}"
+            place = "" if screen == "projects" else f"?project={OTHER if screen in BEFORE else NAME}&screen={screen}"
             page.goto(f"{studio.address}{place}")
             page.locator("h1").wait_for()
             settle(page)

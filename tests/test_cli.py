@@ -34,6 +34,8 @@ OPTIONS = {
     "studio": ["--root", "--port", "--share-on-lan", "--no-browser", "--recipe"],
     "publish": ["--model", "--public", "--photos", "--consent", "--yes", "--json"],
     "export-photos": ["--repeats", "--json"],
+    "verify": ["--json"],
+    "doctor": ["--out", "--json"],
     "report": ["--json"],
 }
 SETTINGS = ["--recipe", str(Path(__file__).with_name("tiny.toml"))]

@@ -108,6 +108,7 @@ def run(
     consent: ConsentFlag = None,
     gpus: HiddenGpusFlag = None,
     dry_run: DryRunFlag = False,
+    live: Annotated[bool, typer.Option("--live", hidden=True)] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Do the whole job: prepare, train, paint, judge, report. The same command again goes on where it stopped.
@@ -115,7 +116,9 @@ def run(
     Each LoRA is trained three times, each time without a third of the photos, and judged on that third. `--quick`
     trains each model just once: sooner done, and the verdict cannot know the luck of a training. `--thorough` trains
     each LoRA fifteen times, and sees finer differences. `--vae` puts another autoencoder in the base: a hub id, a
-    diffusers folder or a .safetensors file. `--gpus 4` shares the work out over four GPUs of this machine.
+    diffusers folder or a .safetensors file. `--gpus 4` shares the work out over four GPUs of this machine. `--live`
+    looks at trainings as they go on, not when they are done: their pictures and readings are there sooner, and the
+    same.
 
     Examples:
 
@@ -135,7 +138,7 @@ def run(
             share_out(gpus, ["--consent"] if agreed and not consent else [])
         with progress_lines(plan) as progress:
             finished = portrayal.portray(
-                photos, plan.config, folder_for(photos, out), consent=agreed, progress=progress
+                photos, plan.config, folder_for(photos, out), consent=agreed, progress=progress, live=live
             )
         show_scores(finished, result, as_json)
 
@@ -518,6 +521,45 @@ def export_photos(
     with outcome("export-photos", as_json) as result:
         written = portrayal.export_photos(portrayal.Run.open(folder), out, repeats=repeats)
         say(result, as_json, photos=str(written))
+
+
+@app.command()
+def verify(folder: RunFolder, as_json: JsonFlag = False) -> None:
+    """Look whether a run is what was made: checksums, completeness, and that its weights load and paint.
+
+    Nothing is changed. What is damaged can be deleted: the run's own command makes it again.
+    """
+    with outcome("verify", as_json) as result:
+        from portrayal.progress import print_verified
+
+        opened = portrayal.Run.open(folder)
+        with progress_lines() as progress:
+            found = portrayal.verify_run(opened, progress=progress).as_json()
+        result.update(found)
+        if not as_json:
+            print_verified(found)
+        if found["problems"]:
+            said = f"{folder} is damaged: {'; '.join(found['problems'][:3])}."
+            fail(result, as_json, 5, said, "Delete what is named; the run's own command makes it again.")
+
+
+@app.command()
+def doctor(
+    out: Annotated[Path, typer.Option("--out", help="Where runs are to go.")] = Path("runs"),
+    as_json: JsonFlag = False,
+) -> None:
+    """Look over this machine: what would stop a run, or slow it, and the command that mends it."""
+    with outcome("doctor", as_json) as result:
+        from portrayal.progress import print_findings
+
+        found = [one.as_json() for one in portrayal.doctor(out)]
+        result["checks"] = found
+        if not as_json:
+            print_findings(found)
+        failed = [one for one in found if one["state"] == "fail"]
+        if failed:
+            said = f"Runs will not work here: {', '.join(one['name'] for one in failed)}."
+            fail(result, as_json, 3, said, failed[0]["fix"])
 
 
 ModelNames = Annotated[list[str], typer.Argument(metavar="NAME…", help="Names or hub ids.", show_default=False)]

@@ -24,7 +24,13 @@ from portrayal.stages.train import train, train_final
 
 
 def portray(
-    photos: Path, config: Config, out: Path, *, consent: bool | None = None, progress: Progress = silent
+    photos: Path,
+    config: Config,
+    out: Path,
+    *,
+    consent: bool | None = None,
+    progress: Progress = silent,
+    live: bool = False,
 ) -> Run:
     """Do the whole job, or what is left of it: the same call again goes on where it was interrupted.
 
@@ -34,6 +40,7 @@ def portray(
         out: Folder of the run.
         consent: Whether the subject agreed, as stated by the user; `None` is recorded as not stated.
         progress: Called with every :class:`portrayal.Event`.
+        live: Look at trainings as they go on; see :func:`portrayal.train`.
 
     Raises:
         PortrayalError: With cause, remedy and exit code; see :mod:`portrayal.errors`.
@@ -45,7 +52,7 @@ def portray(
                 look_ahead(prepare(photos, config, out, consent=consent, progress=progress), progress)
         here().wait()
         run = Run.open(out)
-        train(run, progress=progress)
+        train(run, progress=progress, live=live)
         generate(run, progress=progress)
         evaluate(run, progress=progress)
         if here().first:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +250,63 @@ def test_a_killed_training_is_told_and_goes_on(
     page.get_by_role("button", name="Pause").click()
     page.get_by_role("button", name="Go on").wait_for(timeout=PATIENCE)
     noted.check()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of a few hundred megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(folder)], capture_output=True)
+    if made.returncode != 0:
+        pytest.skip("a small disk cannot be made here: mounting takes an administrator")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_and_the_training_goes_on_once_there_is_room(
+    chromium: Any, small_disk: Path, photos: Path
+) -> None:
+    studio = Studio(small_disk / "studio", Path(__file__).with_name("story.toml"))
+    studio.start()
+    try:
+        page = chromium.new_page(locale="en-US")
+        page.set_default_timeout(PATIENCE)
+        page.goto(studio.address)
+        start_project(page, "Ann")
+        hand_in(page, sorted(photos.iterdir())[:4])
+        agree(page)
+        page.get_by_role("link", name="Next: Plan").click()
+        choose_quick(page)
+        page.get_by_role("button", name="Start training").click()
+        page.locator(".lane .chip.busy").first.wait_for()
+        fill(small_disk / "filler")
+        page.locator("#failure").wait_for()
+        told = page.locator("#failure").inner_text()
+        assert "space" in told
+        assert serious(page) == []
+        (small_disk / "filler").unlink()
+        page.get_by_role("button", name="Try again").click()
+        page.locator(".lane .chip.busy").first.wait_for()
+        page.get_by_role("button", name="Pause").click()
+        page.get_by_role("button", name="Go on").wait_for()
+    finally:
+        studio.stop()
+        end_work(studio.root)
+
+
+def fill(path: Path) -> None:
+    """Write until the disk is full."""
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 20))
+
+
+def end_work(root: Path) -> None:
+    """End what works on a folder of projects."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(root) in part for part in process.info["cmdline"] or ()):
+            process.kill()
 
 
 def trainer(run: Path) -> psutil.Process:

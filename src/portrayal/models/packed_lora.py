@@ -243,7 +243,7 @@ class Pack:
 
     def save(self, member: Member, folder: Path, precision: str) -> None:
         """Write one member as the ordinary LoRA file it would be had it trained alone."""
-        with self._lifted():
+        with self.lifted():
             alone = attach_lora(self.base, member.method, member.seed)
             try:
                 named = alone.named_parameters()
@@ -276,9 +276,11 @@ class Pack:
             getattr(self.base, part).set_submodule(name, layer)
 
     @contextmanager
-    def _lifted(self) -> Iterator[None]:
-        """The base without the pack, for a while."""
+    def lifted(self) -> Iterator[None]:
+        """The base without the pack, for a while; it computes afterwards as it did."""
         training = self.base.unet.training, self.base.text_encoder.training
+        parts = (*self.base.unet.modules(), *self.base.text_encoder.modules())
+        recomputing = [module for module in parts if getattr(module, "gradient_checkpointing", False) is True]
         self._put({path: layer.layer for path, layer in self.layers.items()})
         self.base.attached = False
         try:
@@ -288,6 +290,8 @@ class Pack:
             self.base.attached = True
             self.base.unet.train(training[0])
             self.base.text_encoder.train(training[1])
+            for module in recomputing:  # what was attached meanwhile turned it off as it left
+                module.gradient_checkpointing = True
 
 
 def attach_pack(base: BaseModel, members: Sequence[Member]) -> Pack:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from portrayal.evaluation.curves import Curve
+    from portrayal.generation.pictures import Picture
 
 SAMPLES = "steps"
 
@@ -45,7 +46,7 @@ def look_together(run: Run, models: Sequence[str]) -> None:
         return  # looked at as the curve is drawn
     models = [model for model in models if not curve_path(run, model).is_file()]
     trials = [trial for trial in run.config.trials.values() if trial.model in models]
-    readings = [(trial, step) for trial in trials for step in kept_steps(run, trial)]
+    readings = [(trial, step) for trial in trials for step in kept_steps(run, [trial])]
     for trial, step in processes.mine(readings):
         read_step(run, trial, step)
     processes.wait()
@@ -63,9 +64,10 @@ def curve_of_model(run: Run, model: str) -> Curve:
     return Curve.from_json(json.loads(curve_path(run, model).read_text(encoding="utf-8")))
 
 
-def kept_steps(run: Run, trial: Trial) -> list[int]:
-    """Steps of which a training has kept the weights."""
-    return sorted(int(path.name) for path in (run.model_folder(trial.name) / "steps").iterdir())
+def kept_steps(run: Run, trials: Sequence[Trial]) -> list[int]:
+    """Steps of which all trainings of a model have kept the weights: one that was stopped has kept fewer."""
+    kept = [{int(path.name) for path in (run.model_folder(trial.name) / "steps").iterdir()} for trial in trials]
+    return sorted(set.intersection(*kept))
 
 
 def read_step(run: Run, trial: Trial, step: int) -> dict[str, Any]:
@@ -102,24 +104,32 @@ def base_losses(run: Run) -> dict[str, Any]:
 def likeness_now(run: Run, trial: Trial, step: int) -> list[float] | None:
     """Likeness of a picture of each scene to the held-out photos; nothing without a judge of likeness."""
     from portrayal.evaluation.metrics import subject_fidelity
-    from portrayal.generation.pictures import Picture, Weights, load_pictures, paint_missing, picture_seed
+    from portrayal.generation.pictures import Weights, load_pictures, paint_missing
 
-    dataset, config, judge = dataset_of(run), run.config, encoders_of(run).identity
+    dataset, judge = dataset_of(run), encoders_of(run).identity
     if judge is None:
         return None
-    pictures = [
-        Picture(
-            samples_folder(run, trial.name) / str(step) / f"{scene}.png",
-            prompt.replace("{subject}", config.subject.subject),
-            picture_seed(config.seed, f"steps.{scene}", 0),
-        )
-        for scene, prompt in config.generation.scenes.items()
-    ]
+    pictures = sample_pictures(run, samples_folder(run, trial.name) / str(step))
     weights = Weights(f"{trial.model} at step {step}", run.base_hash)
     paint_missing(generator_of(run), pictures, weights, lambda *_: None)
     photos = load_pictures([dataset.image_path(photo) for photo in dataset.heldout(trial.fold)])
     painted = load_pictures([picture.path for picture in pictures])
     return list(map(float, subject_fidelity(judge.images(painted), judge.images(photos))))
+
+
+def sample_pictures(run: Run, folder: Path) -> list[Picture]:
+    """A picture of each scene, at the same seed at every step."""
+    from portrayal.generation.pictures import Picture, picture_seed
+
+    config = run.config
+    return [
+        Picture(
+            folder / f"{scene}.png",
+            prompt.replace("{subject}", config.subject.subject),
+            picture_seed(config.seed, f"steps.{scene}", 0),
+        )
+        for scene, prompt in config.generation.scenes.items()
+    ]
 
 
 def samples_folder(run: Run, name: str) -> Path:
@@ -134,7 +144,7 @@ def curve_of(run: Run, trials: Sequence[Trial], tick: Callable[[int, int], None]
     from portrayal.evaluation.curves import draw_curve
     from portrayal.evaluation.metrics import log_ratio
 
-    base, settings, steps = base_losses(run), run.config.evaluation, kept_steps(run, trials[0])
+    base, settings, steps = base_losses(run), run.config.evaluation, kept_steps(run, trials)
     readings: list[list[dict[str, Any]]] = []
     for number, trial in enumerate(trials):
         readings.append([])
@@ -164,12 +174,35 @@ def units_of(likeness: NDArray[np.float64]) -> NDArray[np.float64]:
     return units
 
 
+def keep_readings(folder: Path) -> None:
+    """Keep the mean of what was read at each step of a training in `readings.json`, once its other steps go."""
+    found = {}
+    for path in sorted(folder.glob("steps/*/heldout.json"), key=lambda path: int(path.parent.name)):
+        read = json.loads(path.read_text(encoding="utf-8"))
+        losses = [mean_of(rows) for rows in read["losses"].values()]
+        identity = read["identity"]
+        found[path.parent.name] = {
+            "loss": mean_of(losses),
+            "identity": mean_of(identity) if identity else None,
+            "photos": list(read["losses"]),
+        }
+    write_json(folder / "readings.json", found)
+
+
+def mean_of(values: Any) -> float:
+    """Mean of all numbers of an array."""
+    import numpy as np
+
+    return float(np.mean(values))
+
+
 def settle(run: Run, trial: Trial, step: int) -> None:
     """Put the weights of a step in their model's place and delete those of the others."""
     folder = run.model_folder(trial.name)
     steps = folder / "steps"
     if not steps.is_dir():
         return
+    keep_readings(folder)
     for path in sorted((steps / str(step)).iterdir()):
         path.replace(folder / path.name)
     described = json.loads((folder / "method.json").read_text(encoding="utf-8"))

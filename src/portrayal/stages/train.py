@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,27 +13,31 @@ from typing import TYPE_CHECKING
 from portrayal.config import Config, LoraMethod, Trial
 from portrayal.estimate import relative_cost
 from portrayal.files import drop_folder
+from portrayal.live import Requests
 from portrayal.planning import loras_at_once
 from portrayal.processes import ALONE, Processes, deal, here
 from portrayal.randomness import derived_seed
 from portrayal.run import Event, Progress, Run, fingerprint, write_json
 from portrayal.stages.data import encode_together, num_photos, training_data
+from portrayal.stages.onlook import onlooker_of, steps_of
 from portrayal.stages.publish import publish_model
 from portrayal.stages.shared import FINAL, alone, base_of, checked_name, shared_stage, silent, tell
 from portrayal.stages.steps import choose_steps
 
 if TYPE_CHECKING:
+    from portrayal.training.onlooker import Onlooker
     from portrayal.training.trainer import Task, TrainingData
 
 
 @alone
-def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent) -> None:
+def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent, live: bool = False) -> None:
     """Train the models that are not trained yet, on each of the study's folds, and choose the best step of each.
 
     Args:
         run: A prepared run.
         models: Names such as `unet` or `lora-64`; nothing means all of the study.
         progress: Called with every event.
+        live: Look at the readings of each training as it goes on, not when it is done: the same, sooner seen.
 
     Raises:
         UsageError: If the study has no model of that name.
@@ -48,7 +53,7 @@ def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent) 
         if owner in (None, processes.rank):
             if all(trained(run, name) for name in names):
                 progress(Event(f"train.{title_of(names)}", "skipped"))
-            train_together(run, names, progress, processes if owner is None else ALONE)
+            train_together(run, names, progress, processes if owner is None else ALONE, live=live)
     processes.wait()
     choose_steps(run, chosen, progress)
     for name in chosen if processes.first else ():
@@ -100,7 +105,8 @@ def train_final(run: Run, model: str, last_step: int, *, progress: Progress = si
     with shared_stage(run, f"train.{FINAL}", settings, progress, processes, stops=False) as tick:
         task = trainer.Task(FINAL, method, training_data(run, None, progress), folder, last_step=last_step)
         tell = teller(run, f"train.{FINAL}", progress)
-        trainer.train(base_of(run), [task], run.config, work, tick, tell, processes)
+        with onlooking(run, live=False) as onlooker:
+            trainer.train(base_of(run), [task], run.config, work, tick, tell, processes, onlooker)
         if processes.first:
             publish_model(run, FINAL, model, num_photos(run, None))
 
@@ -146,7 +152,9 @@ def begun(run: Run) -> list[list[str]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in found]
 
 
-def train_together(run: Run, names: Sequence[str], progress: Progress, processes: Processes = ALONE) -> None:
+def train_together(
+    run: Run, names: Sequence[str], progress: Progress, processes: Processes = ALONE, *, live: bool = False
+) -> None:
     """Train what is not trained yet of trials that share a batch, with all processes that share its steps."""
     from portrayal.training import trainer
 
@@ -164,7 +172,22 @@ def train_together(run: Run, names: Sequence[str], progress: Progress, processes
     with shared_stage(run, f"train.{title_of(names)}", settings, progress, processes, stops=False) as tick:
         tasks = [task_of(run, run.config.trials[name], data) for name in names]
         tell = teller(run, f"train.{title_of(names)}", progress)
-        trainer.train(base_of(run), tasks, run.config, work, tick, tell, processes)
+        with onlooking(run, live=live) as onlooker:
+            trainer.train(base_of(run), tasks, run.config, work, tick, tell, processes, onlooker)
+
+
+@contextmanager
+def onlooking(run: Run, *, live: bool) -> Iterator[Onlooker | None]:
+    """Who looks on while a training goes on, and takes requests; nobody where several processes share the work."""
+    if here().count > 1:
+        yield None
+        return
+    requests = Requests(run.folder)
+    requests.open()
+    try:
+        yield onlooker_of(run, requests, live=live)
+    finally:
+        requests.close()
 
 
 def teller(run: Run, name: str, progress: Progress) -> Callable[[str], None]:
@@ -179,10 +202,5 @@ def task_of(run: Run, trial: Trial, data: Mapping[int, TrainingData]) -> Task:
     first = trial.fold == trial.seed == 0
     seed = run.config.seed if first else derived_seed(run.config.seed, "trial", trial.fold, trial.seed)
     method = run.config.methods[trial.model]
-    steps = reading_steps(method.max_train_steps, run.config.study.readings)
-    return Task(trial.name, method, data[trial.fold], run.model_folder(trial.name), seed, steps)
-
-
-def reading_steps(last: int, count: int) -> tuple[int, ...]:
-    """Steps at equal distances, the last one among them."""
-    return tuple(sorted({round(last * number / count) for number in range(1, count + 1)} - {0}))
+    end, steps = steps_of(run, trial)
+    return Task(trial.name, method, data[trial.fold], run.model_folder(trial.name), seed, steps, end)

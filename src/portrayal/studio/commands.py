@@ -64,7 +64,7 @@ def run_command(project: Project) -> list[str]:
     recipe = [f"--recipe={project.recipe}"] if project.recipe else []
     settings = [f"--set={text}" for text in project.settings]
     where = [str(project.photos_folder), f"--out={project.run_folder}"]
-    return ["run", *where, *recipe, *settings, "--consent", "--json"]
+    return ["run", *where, *recipe, *settings, "--consent", "--live", "--json"]
 
 
 def paint_command(project: Project, asked: Mapping[str, Any]) -> list[str]:

@@ -179,8 +179,11 @@ def checked(key: str, value: Any, recipe: str | None) -> None:
     """
     if key in SOURCES and any(is_path(text) for text in (value.values() if isinstance(value, dict) else [value])):
         raise UsageError(f"{key}: files of this machine cannot be named here.", "Start the run by the command line.")
-    if key in SOURCES - {"base.name"} or not key.startswith(("study.", "method.")):
+    try:
         load_config(recipe, [f"{key}={as_toml(value)}"])
+    except UsageError as error:
+        if error.cause.startswith(key):  # else it may go with other settings of the form
+            raise
 
 
 def is_path(text: object) -> bool:
@@ -206,7 +209,9 @@ def read_value(one: Field, value: Any) -> Any:
         case "whole" | "number":
             return read_number(value, whole=one.kind == "whole")
         case "list" | "choices":
-            parts = value.split(",") if isinstance(value, str) else list(value)
+            parts = (
+                value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+            )
             texts = [str(part).strip() for part in parts if str(part).strip()]
             return [read_number(text, whole=False) for text in texts] if one.numbers else texts
         case "table":

@@ -29,6 +29,9 @@ State = Literal["new", "photos", "planned", "queued", "running", "paused", "fail
 WORKSHOP = ".studio"
 """Folder of the queue and of uploads under way, in the root."""
 
+SMALL = "small"
+"""Folder of small copies of pictures in there, by project."""
+
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
 
@@ -77,12 +80,10 @@ class Choices:
 def as_toml(value: Any) -> str:
     """A value as TOML, on one line."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)} = {as_toml(inner)}" for key, inner in value.items()) + "}"
+        return "{" + ", ".join(f"{as_toml(key)} = {as_toml(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(as_toml(inner) for inner in value) + "]"
-    if isinstance(value, float) and value != value:
-        return "nan"
-    return json.dumps(value, ensure_ascii=True)  # JSON's texts, numbers and booleans are TOML's
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # JSON's texts and numbers are TOML's
 
 
 @dataclass(frozen=True)
@@ -259,6 +260,7 @@ class Projects:
 
         project = self.open(name)
         Queue(self.root).forget(name)
+        shutil.rmtree(self.root / WORKSHOP / SMALL / name, ignore_errors=True)
         doomed = self.root / WORKSHOP / f"deleted-{time.time_ns()}"
         doomed.parent.mkdir(parents=True, exist_ok=True)
         project.folder.rename(doomed)  # at once gone from sight, whatever happens while it is emptied

@@ -22,7 +22,7 @@ from starlette.responses import FileResponse, Response
 
 from portrayal import PortrayalError, UsageError, atomic_path, read_photo
 from portrayal.studio.files import below
-from portrayal.studio.projects import WORKSHOP, Project, Projects
+from portrayal.studio.projects import SMALL, WORKSHOP, Project, Projects
 from portrayal.studio.votes import picture_of
 
 WIDTHS = (64, 1600)
@@ -161,7 +161,7 @@ def small_copy(project: Project, picture: Path, width: int) -> Path:
 
 def small_folder(root: Path, project: str) -> Path:
     """Where small copies of a project's pictures lie; they are deleted with it."""
-    return root / WORKSHOP / "small" / project
+    return root / WORKSHOP / SMALL / project
 
 
 def opened(picture: Path) -> Image.Image:

@@ -215,7 +215,7 @@ def ending_of(name: str) -> str:
 
 def free_name(name: str, content: bytes, taken: Collection[str]) -> str:
     """A name for a photo to be kept under: its own, as far as it is safe and free, with an ending that is true."""
-    stem = re.sub(r'[\\/:*?"<>|]', "_", name.removesuffix(ending_of(name))).strip(" .")[:LONGEST_STEM] or "photo"
+    stem = re.sub(r'[\\/:*?"<>|]', "_", name[: len(name) - len(ending_of(name))]).strip(" .")[:LONGEST_STEM] or "photo"
     ending = true_ending(content)
     used = {other.casefold().rsplit(".", 1)[0] for other in taken}  # captions go by the stem alone
     number, free = 1, stem

@@ -163,7 +163,7 @@ def look(project: Project) -> View:
     lanes = [*lanes_of(run, live)]
     stages = stages_of(run, events, live, lanes, finished=state == "done")
     notes = [(row["stage"], row["message"]) for row in events if row.get("kind") == "note"]
-    asks = state == "running" and (run.folder / ".requests").is_dir()
+    asks = str(live.get("stage", "")).startswith("train.") and (run.folder / ".requests").is_dir()
     return View(
         project.name,
         state,

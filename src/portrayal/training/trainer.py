@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from portrayal.run import atomic_folder, write_bytes, write_json, write_text
 from portrayal.training.checkpoint import kept, load_checkpoint, save_checkpoint
 from portrayal.training.graph import CapturedStep, why_plain
 from portrayal.training.health import Adaptation, StreakError, said_of
+from portrayal.training.onlooker import Onlooker, can_lift, look
 from portrayal.training.optimizers import build_optimizer
 from portrayal.training.shards import Shards
 from portrayal.training.state import Learner, Rate, TrainingState
@@ -81,6 +82,7 @@ def train(
     progress: Callable[[int, int], None],
     note: Callable[[str], None] | None = None,
     processes: Processes = ALONE,
+    onlooker: Onlooker | None = None,
 ) -> None:
     """Train a model, or several LoRAs in one batch, each into its folder; resume where it was left.
 
@@ -96,6 +98,7 @@ def train(
         work: Folder for what is only needed until the end.
         progress: Called with (steps done, steps in all).
         note: Called with what a person should know of how it trains.
+        onlooker: Looks at readings as they are kept, and may ask for a sample, or for the end.
         processes: Who shares the steps, each calling this; the first of them writes.
 
     A training that runs out of memory goes on in smaller parts, and one that diverges from an earlier step with a lower
@@ -113,7 +116,7 @@ def train(
     while True:
         adapted = Adaptation.read(work)
         try:
-            attempt(base, tasks, config, work, adapted, progress, note, processes)
+            attempt(base, tasks, config, work, adapted, progress, note, processes, onlooker)
             break
         except OutOfMemoryError as error:
             if processes.count > 1:  # the others have not, and wait for this one
@@ -149,12 +152,13 @@ def attempt(
     progress: Callable[[int, int], None],
     note: Callable[[str], None],
     processes: Processes,
+    onlooker: Onlooker | None = None,
 ) -> None:
     """Train to the end from the last checkpoint on; what stops it half-way leaves a checkpoint if it can."""
     with session(base, tasks, config, work, adapted, note, processes) as state, interruption() as stop:
         unread = deque[Launched]()
         try:
-            take_steps(state, tasks, config, work, unread, progress, note, stop)
+            take_steps(state, tasks, config, work, unread, progress, note, stop, onlooker)
         except torch.OutOfMemoryError:
             if state.whole and state.step and processes.count == 1:
                 write_all(unread, work)
@@ -171,6 +175,7 @@ def take_steps(
     progress: Callable[[int, int], None],
     note: Callable[[str], None],
     stop: Stop,
+    onlooker: Onlooker | None = None,
 ) -> None:
     """Take the steps that are left, keep the readings, and let each learner go when it is done."""
     by_name = {task.name: task for task in tasks}
@@ -181,14 +186,21 @@ def take_steps(
     while state.learners:
         unread.append(launch(state, run))
         stopped = state.processes.any(stop.asked)
+        wishes = onlooker.wishes() if onlooker else set()
+        if onlooker and "stop" in wishes:
+            end = onlooker.end_at([learner.name for learner in state.learners], state.step)
+            by_name = {name: ended_at(task, end) for name, task in by_name.items()}
+            stops, total = {*stops, end}, min(total, end)
         due = stopped or checkpoint_due(state)
-        pause = due or state.step in stops
+        pause = due or state.step in stops or bool(wishes)
         ahead = 0 if pause or state.base.device.type == "cpu" else 1  # the GPU is one step ahead
         write_all(unread, work, ahead)
         progress(state.step, total)
         if not pause:
             continue
         gather_shards(state)
+        if onlooker and "sample" in wishes and can_lift(state.attached):
+            paint_samples(state, config, work, note, onlooker)
         for learner in list(state.learners):
             task = by_name[learner.name]
             # It rides along, once more; or another process writes it.
@@ -196,6 +208,9 @@ def take_steps(
             if state.step in task.readings and not done:
                 with atomic_folder(task.folder / "steps" / str(state.step)) as reading:
                     save_weights(state, learner, config, reading)
+                if onlooker and can_lift(state.attached):
+                    with look(state.attached, note):
+                        onlooker.reading(task.name, state.step)
             if state.step == task.num_steps:
                 if not done:
                     publish(state, learner, config, work, task)
@@ -207,6 +222,26 @@ def take_steps(
         if state.learners and stopped:
             raise KeyboardInterrupt
         state.clock = time.perf_counter()
+
+
+def ended_at(task: Task, end: int) -> Task:
+    """A task that ends at a step, which is its last reading if it has any; one that ends sooner stays as it is."""
+    if task.num_steps <= end:
+        return task
+    readings = (*(step for step in task.readings if step < end), end) if task.readings else ()
+    return replace(task, last_step=end, readings=readings)
+
+
+def paint_samples(
+    state: TrainingState, config: Config, work: Path, note: Callable[[str], None], onlooker: Onlooker
+) -> None:
+    """Have the onlooker paint with each learner's weights as they are."""
+    for learner in list(state.learners):
+        folder = work / "sample"
+        save_weights(state, learner, config, folder)
+        with look(state.attached, note):
+            onlooker.sample(learner.name, state.step, folder)
+        drop_folder(folder)
 
 
 def write_all(unread: deque[Launched], work: Path, but: int = 0) -> None:

@@ -97,8 +97,8 @@ def answer(everything: Projects, data: Mapping[str, Any], request: HttpRequest |
 
     Returns:
         `html`, `place`, `title`, `language`, `words` (texts of the script), `poll` (milliseconds after which to ask
-        again; 0 never), `said`, `wrong` (whether the deed was refused) and `kept` (to be sent along when it
-        looks again).
+        again; 0 never), `said`, `wrong` (whether the deed was refused), `kept` (to be sent along when it
+        looks again) and `refill` (whether what is typed gives way to what the screen says).
     """
     languages = [*listed(data.get("languages"))[:10], *request.headers.get("accept-language", "").split(",")]
     chosen = data.get("chosen")
@@ -183,6 +183,7 @@ def shown(asked: Asked, outcome: Outcome) -> dict[str, Any]:
         "poll": view.get("poll", 0),
         "said": outcome.said,
         "kept": outcome.as_json(),
+        "refill": outcome.refill,
         "wrong": outcome.wrong is not None,
     }
 
