@@ -234,6 +234,19 @@ def two_cores() -> str:
     return "\n".join(lines)
 
 
+def studio() -> str:
+    """How quick the studio's page is."""
+    found = figures_of("studio_speed")
+    median = {key: sorted(found[key])[len(found[key]) // 2] for key in ("start_answer_seconds", "start_screen_seconds")}
+    rows = {
+        "cold start until the page answers": f"{median['start_answer_seconds']:.1f} s",
+        "cold start until the first screen": f"{median['start_screen_seconds']:.1f} s",
+        "click to screen during training, median": f"{found['click_median_ms']:.0f} ms",
+        "click to screen during training, 95 of 100": f"{found['click_p95_ms']:.0f} ms",
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {what} | {took} |" for what, took in rows.items())])
+
+
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "photos.md": {"planted": planted, "captions": captions, "pay": pay, "speed": speed},
     "training.md": {
@@ -247,6 +260,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "cpu": partial(packs, "lora_packs_cpu"),
         "study": study_times,
     },
+    "studio.md": {"studio": studio},
     "formats.md": {"round-trips": round_trips},
     "verdict.md": {"studies": studies, "overfitting": overfitting, "courses": courses, "rules": rules},
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 
@@ -119,6 +119,7 @@ def test_a_fault_of_ours_does_not_take_the_page_away(
     assert "ZeroDivisionError" in caplog.text
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(
     values=st.dictionaries(
         st.sampled_from(["name", "side", "left", "top", "uploaded", "failed", "noun", "consent"]),
@@ -156,6 +157,7 @@ def test_a_message_stays_while_the_page_looks_again(projects: Projects) -> None:
     assert 'role="alert"' not in ask(projects, place)["html"]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kept=st.recursive(
         st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)

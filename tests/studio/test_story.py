@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -199,11 +201,11 @@ def paint(page: Any, picture: Path) -> None:
     page.get_by_text("Hold to a picture").click()
     page.locator("#control-drop input").set_input_files(picture)
     page.get_by_alt_text("What the model will see").wait_for(timeout=PATIENCE)  # before it is used
-    page.get_by_role("button", name="street").click()
+    page.get_by_role("button", name="street", exact=True).click()
     page.get_by_label("Pictures of each").fill("1")
     page.get_by_label("Seed", exact=True).fill("7")
     page.get_by_role("button", name="Paint", exact=True).click()
-    page.locator("#gallery li").wait_for(timeout=PATIENCE)
+    page.get_by_role("heading", name="Painted so far").wait_for(timeout=PATIENCE)
     page.locator("#gallery button").click()
     told = page.locator("dialog[open]").inner_text()
     assert "sks woman on the street" in told
@@ -248,6 +250,87 @@ def test_a_killed_training_is_told_and_goes_on(
     page.get_by_role("button", name="Pause").click()
     page.get_by_role("button", name="Go on").wait_for(timeout=PATIENCE)
     noted.check()
+
+
+def test_every_screen_on_a_phone_in_russian_in_the_dark(
+    chromium: Any, finished: Any, studio: Studio, noted: Noted
+) -> None:
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, locale="ru-RU", color_scheme="dark")
+    page = context.new_page()
+    noted.listen(page)
+    page.goto(studio.address)
+    page.get_by_role("heading", name="Ваши проекты").wait_for()
+    assert serious(page) == []
+    for name in ("Фотографии", "План", "Обучение", "Сравнение", "Вердикт", "Картинки", "Экспорт"):
+        if "screen=" not in page.url:
+            page.get_by_role("link", name="made").click()
+        page.get_by_role("link", name=name, exact=True).click()
+        page.get_by_role("heading", name=name, exact=True).wait_for()
+        assert page.evaluate("document.documentElement.lang") == "ru"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        assert serious(page) == []
+    page.get_by_role("button", name="English").click()  # a person has the last word, and keeps it
+    page.reload()
+    page.get_by_role("heading", name="Export", exact=True).wait_for()
+    noted.check()
+    context.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of a few hundred megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(folder)], capture_output=True)
+    if made.returncode != 0:
+        pytest.skip("a small disk cannot be made here: mounting takes an administrator")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_and_the_training_goes_on_once_there_is_room(
+    chromium: Any, small_disk: Path, photos: Path
+) -> None:
+    studio = Studio(small_disk / "studio", Path(__file__).with_name("story.toml"))
+    studio.start()
+    try:
+        page = chromium.new_page(locale="en-US")
+        page.set_default_timeout(PATIENCE)
+        page.goto(studio.address)
+        start_project(page, "Ann")
+        hand_in(page, sorted(photos.iterdir())[:4])
+        agree(page)
+        page.get_by_role("link", name="Next: Plan").click()
+        choose_quick(page)
+        page.get_by_role("button", name="Start training").click()
+        page.locator(".lane .chip.busy").first.wait_for()
+        fill(small_disk / "filler")
+        page.locator("#failure").wait_for()
+        told = page.locator("#failure").inner_text()
+        assert "space" in told
+        assert serious(page) == []
+        (small_disk / "filler").unlink()
+        page.get_by_role("button", name="Try again").click()
+        page.locator(".lane .chip.busy").first.wait_for()
+        page.get_by_role("button", name="Pause").click()
+        page.get_by_role("button", name="Go on").wait_for()
+    finally:
+        studio.stop()
+        end_work(studio.root)
+
+
+def fill(path: Path) -> None:
+    """Write until the disk is full."""
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 20))
+
+
+def end_work(root: Path) -> None:
+    """End what works on a folder of projects."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(root) in part for part in process.info["cmdline"] or ()):
+            process.kill()
 
 
 def trainer(run: Path) -> psutil.Process:

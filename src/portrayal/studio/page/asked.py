@@ -46,6 +46,7 @@ class Outcome:
         project: The project to go to, with `go`.
         wrong: Why it was not done.
         values: What the screen should hold on to, such as the fields of a form that was refused.
+        refill: Whether what is typed in forms gives way to what the screen says.
     """
 
     said: str = ""
@@ -53,6 +54,7 @@ class Outcome:
     project: str | None = None
     wrong: Wrong | None = None
     values: Values = field(default_factory=dict)
+    refill: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """What the browser sends along when it looks again, so that messages and forms stay."""

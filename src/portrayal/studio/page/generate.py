@@ -234,7 +234,7 @@ def use(asked: Asked, values: Values) -> Outcome:
         for field, key in keys.items()
         if key in made
     }
-    return Outcome(values=found | {"count": "1"})
+    return Outcome(values=found | {"count": "1"}, refill=True)
 
 
 ACTIONS: dict[str, Action] = {

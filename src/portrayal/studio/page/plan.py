@@ -114,7 +114,7 @@ def save(asked: Asked, values: Values) -> Outcome:
 def reset(asked: Asked, values: Values) -> Outcome:
     """Forget every changed setting."""
     asked.mine.choose(overrides={})
-    return Outcome(said=asked.t("plan.saved"))
+    return Outcome(said=asked.t("plan.saved"), refill=True)
 
 
 def start(asked: Asked, values: Values) -> Outcome:

@@ -35,6 +35,7 @@ function settle(answer, request) {
   element.querySelector(".lost").textContent = words.lost;
   document.documentElement.lang = answer.language;
   document.title = answer.title;
+  if (answer.refill) root.querySelectorAll("[data-touched]").forEach((field) => delete field.dataset.touched);
   const fresh = document.createElement("template");
   fresh.innerHTML = answer.html;
   morph(root, fresh.content);
@@ -81,10 +82,7 @@ function morph(old, fresh) {
     else old.insertBefore(kept, at);
     if (kept.nodeType !== 1) {
       if (kept.nodeValue !== wanted.nodeValue) kept.nodeValue = wanted.nodeValue;
-    } else if (!kept.isEqualNode(wanted)) {
-      attributes(kept, wanted);
-      if (!kept.hasAttribute("data-keep")) morph(kept, wanted);
-    }
+    } else if (!kept.matches("[data-shown]")) patch(kept, wanted);
   }
   while (at) {
     const next = at.nextSibling;
@@ -93,18 +91,38 @@ function morph(old, fresh) {
   }
 }
 
+function patch(kept, wanted) {
+  if (kept.isEqualNode(wanted) && !kept.querySelector("input, select, textarea")) return content(kept, wanted);
+  attributes(kept, wanted);
+  if (kept.nodeName === "SELECT") options(kept, wanted);
+  else if (!kept.hasAttribute("data-keep")) morph(kept, wanted);
+  content(kept, wanted);
+}
+
+function options(kept, wanted) {
+  const named = (select) => [...select.options].map((one) => one.value + one.text).join();
+  const chosen = kept.value;
+  if (named(kept) === named(wanted)) return;
+  kept.replaceChildren(...[...wanted.options].map((one) => one.cloneNode(true)));
+  kept.value = chosen;
+}
+
 function same(one, other) {
   return one && one.nodeType === other.nodeType && one.nodeName === other.nodeName && !other.id;
 }
 
+const OURS = new Set(["style", "data-touched", "aria-busy"]); // what this script sets itself
+
 function attributes(kept, wanted) {
   for (const { name } of [...kept.attributes])
-    if (!wanted.hasAttribute(name) && !(name === "open" && kept.matches("details, dialog")) && name !== "style") kept.removeAttribute(name);
+    if (!wanted.hasAttribute(name) && !OURS.has(name) && !(name === "open" && kept.matches("details, dialog"))) kept.removeAttribute(name);
   for (const { name, value } of wanted.attributes) if (kept.getAttribute(name) !== value) kept.setAttribute(name, value);
-  if (kept.matches("input, textarea, select") && kept !== document.activeElement && !kept.dataset.touched) {
-    if (kept.type === "checkbox" || kept.type === "radio") kept.checked = wanted.checked;
-    else if (kept.type !== "file" && kept.nodeName !== "SELECT") kept.value = wanted.value;
-  }
+}
+
+function content(kept, wanted) {
+  if (!kept.matches("input, textarea, select") || kept === document.activeElement || kept.dataset.touched) return;
+  if (kept.type === "checkbox" || kept.type === "radio") kept.checked = wanted.checked;
+  else if (kept.type !== "file" && kept.value !== wanted.value) kept.value = wanted.value;
 }
 
 // ---- what a person does ----------------------------------------------------------------------------------------------
@@ -123,15 +141,24 @@ function values(source) {
   return { ...found, ...source.dataset };
 }
 
-async function act(source) {
-  const dialog = source.closest("dialog");
-  const form = source.closest("form");
+let doing = Promise.resolve();
+
+function act(source) {
+  if (source.matches("button[aria-busy]")) return; // a second click; a field that changes again is asked again
   source.setAttribute("aria-busy", "true");
-  const answer = await ask("act", { act: source.dataset.do ?? source.dataset.change, values: values(source) });
+  doing = doing.then(() => actNow(source)).catch(console.error); // one after the other: the last word is the last
+}
+
+async function actNow(source) {
+  const dialog = source.closest("dialog"), form = source.closest("form");
+  const sent = [...(form?.elements ?? [])].map((field) => [field, field.value, field.checked]);
+  const request = { act: source.dataset.do ?? source.dataset.change, values: values(source) };
+  const answer = await ask("act", request);
   source.removeAttribute("aria-busy");
   if (!answer) return;
-  if (dialog && !answer.wrong) dialog.close();
-  if (!answer.wrong) form?.querySelectorAll("[data-touched]").forEach((field) => delete field.dataset.touched);
+  if (!answer.wrong) dialog?.close();
+  for (const [field, value, checked] of sent)
+    if (!answer.wrong && field.value === value && field.checked === checked) delete field.dataset.touched;
   root.querySelector("[role=alert] .first")?.focus();
 }
 
@@ -162,7 +189,7 @@ element.addEventListener("click", (event) => {
 element.addEventListener("submit", (event) => {
   const doer = event.submitter?.dataset.do ? event.submitter : event.target.querySelector("[data-do]");
   event.preventDefault();
-  if (doer && !doer.hasAttribute("aria-busy")) act(doer);
+  if (doer) act(doer);
 });
 
 element.addEventListener("input", (event) => {
@@ -175,10 +202,7 @@ element.addEventListener("input", (event) => {
 
 element.addEventListener("change", (event) => {
   if (event.target.type === "file") return send(event.target.closest("[data-upload]"), event.target.files);
-  if (event.target.dataset.change) {
-    delete event.target.dataset.touched;
-    act(event.target);
-  }
+  if (event.target.dataset.change) act(event.target);
 });
 
 addEventListener("popstate", () => ask("show", { replace: true }));
@@ -229,7 +253,7 @@ function openDialog(opener) {
   if (!dialog) return;
   for (const [name, value] of Object.entries(opener.dataset)) {
     const field = dialog.querySelector(`[name="${name}"]`);
-    if (field) field.value = value;
+    if (field) Object.assign(field, { value }).dataset.touched = "1";
     const shown = dialog.querySelector(`[data-shown="${name}"]`);
     if (shown) shown.nodeName === "IMG" ? ((shown.src = value), (shown.alt = opener.dataset.alt ?? "")) : (shown.textContent = value);
   }
