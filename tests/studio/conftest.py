@@ -84,7 +84,7 @@ def finished(projects: Projects, tiny_run: Run) -> Project:
 def until() -> Callable[[Callable[[], bool], float], None]:
     """Waits for something to come true."""
 
-    def wait(true: Callable[[], bool], seconds: float = 120) -> None:
+    def wait(true: Callable[[], bool], seconds: float = 300) -> None:
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, "it did not come true"
