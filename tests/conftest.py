@@ -32,6 +32,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def planted_token() -> Iterator[str]:
+    """A hub token in the environment, as most have: it must not turn up anywhere."""
+    token = "hf_plantedToBeLookedFor"  # nobody's
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_TOKEN", token)
+        yield token
+
+
+@pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Small tensors gain nothing from threads, and sums keep one order."""
     import torch

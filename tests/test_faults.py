@@ -134,7 +134,7 @@ class Faults:
         def faulty(*arguments: Any, **named: Any) -> Any:
             frames = traceback.extract_stack()[:-1]
             ours = [f"{Path(one.filename).name}:{one.name}" for one in frames if "src/portrayal/" in one.filename]
-            place = (operation, *ours[-3:])
+            place = (operation, *ours[-2:])
             if ours and place not in self.met:
                 self.met.add(place)
                 number = self.errors[len(self.met) % len(self.errors)]
@@ -163,7 +163,7 @@ def smaller(config: Config) -> Config:
     scenes = {"scenes": dict(list(config.generation.scenes.items())[:1]), "num_images_per_scene": 1}
     return config.model_copy(
         update={
-            "study": config.study.model_copy(update={"ranks": (2,)}),
+            "study": config.study.model_copy(update={"ranks": (2,), "folds": 1, "readings": 1}),
             "generation": config.generation.model_copy(update=scenes),
             "control": config.control.model_copy(update={"kinds": ("canny",)}),
         }

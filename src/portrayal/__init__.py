@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from portrayal.settings import effort_settings, load_config
     from portrayal.stages.check import check_photos
     from portrayal.stages.control import control_picture
+    from portrayal.stages.doctor import doctor
     from portrayal.stages.export import export_photos
     from portrayal.stages.export_models import export_models
     from portrayal.stages.generate import generate
@@ -38,12 +39,15 @@ if TYPE_CHECKING:
     from portrayal.stages.prepare import prepare
     from portrayal.stages.report import write_report
     from portrayal.stages.train import train
+    from portrayal.stages.verify import verify_run
     from portrayal.studio.opening import open_studio
     from portrayal.workflow import evaluate, portray
 
 _HOME = {
     "Config": "config",
     "check_photos": "stages.check",
+    "doctor": "stages.doctor",
+    "verify_run": "stages.verify",
     "load_config": "settings",
     "MachineError": "errors",
     "PortrayalError": "errors",
@@ -93,6 +97,7 @@ __all__ = [
     "atomic_path",
     "check_photos",
     "control_picture",
+    "doctor",
     "effort_settings",
     "evaluate",
     "export_models",
@@ -118,6 +123,7 @@ __all__ = [
     "share_out",
     "train",
     "verify_models",
+    "verify_run",
     "write_report",
 ]
 

@@ -185,13 +185,15 @@ def batch(
         str | None,
         typer.Option("--address", help="Ray cluster to use; none: without Ray.", show_default="this machine"),
     ] = None,
+    at_once: Annotated[int | None, typer.Option("--at-once", min=1, hidden=True)] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Do the whole job for many subjects: several at once where Ray is installed, else one after another.
 
     A subject that fails is told, and the others go on. The same command again goes on where it stopped and tries
     again what failed. A table has `photos`, and perhaps `name`, `class`, `recipe`, `consent` and settings by their full
-    names, such as `study.ranks`. `batch.html` in `--out` sums up all of them. docs/scale.md says how to start it on
+    names, such as `study.ranks`. As many studies share a GPU as its memory holds by the plan; `--at-once 2` says how
+    many. `batch.html` in `--out` sums up all of them. docs/scale.md says how to start it on
     Slurm, Kubernetes or a list of machines.
 
     Examples:
@@ -205,7 +207,7 @@ def batch(
         given = [*effort(quick, thorough), *overrides(base, class_noun, settings)]
         with batch_table() as watch:
             summary = portrayal.run_batch(
-                subjects, out, recipe or (), given, consent=agreed, address=address, watch=watch
+                subjects, out, recipe or (), given, consent=agreed, address=address, at_once=at_once, watch=watch
             )
         result["summary"] = summary
         failed = summary["failed"]
@@ -519,6 +521,45 @@ def export_photos(
     with outcome("export-photos", as_json) as result:
         written = portrayal.export_photos(portrayal.Run.open(folder), out, repeats=repeats)
         say(result, as_json, photos=str(written))
+
+
+@app.command()
+def verify(folder: RunFolder, as_json: JsonFlag = False) -> None:
+    """Look whether a run is what was made: checksums, completeness, and that its weights load and paint.
+
+    Nothing is changed. What is damaged can be deleted: the run's own command makes it again.
+    """
+    with outcome("verify", as_json) as result:
+        from portrayal.progress import print_verified
+
+        opened = portrayal.Run.open(folder)
+        with progress_lines() as progress:
+            found = portrayal.verify_run(opened, progress=progress).as_json()
+        result.update(found)
+        if not as_json:
+            print_verified(found)
+        if found["problems"]:
+            said = f"{folder} is damaged: {'; '.join(found['problems'][:3])}."
+            fail(result, as_json, 5, said, "Delete what is named; the run's own command makes it again.")
+
+
+@app.command()
+def doctor(
+    out: Annotated[Path, typer.Option("--out", help="Where runs are to go.")] = Path("runs"),
+    as_json: JsonFlag = False,
+) -> None:
+    """Look over this machine: what would stop a run, or slow it, and the command that mends it."""
+    with outcome("doctor", as_json) as result:
+        from portrayal.progress import print_findings
+
+        found = [one.as_json() for one in portrayal.doctor(out)]
+        result["checks"] = found
+        if not as_json:
+            print_findings(found)
+        failed = [one for one in found if one["state"] == "fail"]
+        if failed:
+            said = f"Runs will not work here: {', '.join(one['name'] for one in failed)}."
+            fail(result, as_json, 3, said, failed[0]["fix"])
 
 
 ModelNames = Annotated[list[str], typer.Argument(metavar="NAME…", help="Names or hub ids.", show_default=False)]

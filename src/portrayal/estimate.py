@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portrayal.config import Config, LoraMethod, Method
+from portrayal.limits import bounded_json
 
 TABLE = Path(__file__).with_name("measurements.json")
 PHOTOS = 15
@@ -438,17 +439,18 @@ def whole_stages(log: Path) -> dict[str, float]:
     began: dict[str, float] = {}
     found: dict[str, float] = {}
     torn = set()
-    for line in log.read_text(encoding="utf-8").splitlines():
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            event = json.loads(line)
-        except ValueError:  # written as the power went
+            event = bounded_json(line)
+            name, kind, now = str(event["stage"]), event["kind"], float(event["time"])
+        except (ValueError, TypeError, KeyError):  # written as the power went
             continue
-        name, part = event["stage"], part_of(event["stage"])
-        if event["kind"] == "started":
+        part = part_of(name)
+        if kind == "started":
             torn |= {part} if name in began else set()
-            began[name] = event["time"]
-        elif event["kind"] == "finished" and name in began:
-            found[part] = found.get(part, 0.0) + max(0.0, event["time"] - began.pop(name))  # clocks are set back
+            began[name] = now
+        elif kind == "finished" and name in began:
+            found[part] = found.get(part, 0.0) + max(0.0, now - began.pop(name))  # clocks are set back
     return {part: seconds for part, seconds in found.items() if part not in torn | {part_of(name) for name in began}}
 
 

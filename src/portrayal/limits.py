@@ -13,7 +13,8 @@ from typing import Any
 
 LARGEST_TEXT = 1 << 22
 """Bytes of a settings, config or metadata file: the largest real ones are a hundredth of it."""
-DEEPEST = 40
+DEEPEST, MOST_DOTS = 40, 250
+"""Levels of tables; dots in a line of TOML, where Python's reader takes half a minute for a key of twenty thousand."""
 LARGEST_HEADER, MOST_TENSORS = 1 << 23, 50_000
 """Bytes and tensors of a safetensors header; a whole checkpoint of Stable Diffusion has 150 KB and 1,130."""
 MOST_AXES = 8
@@ -63,6 +64,8 @@ def bounded_toml(text: str) -> dict[str, Any]:
     Raises:
         ValueError: If it is none.
     """
+    if any(line.count(".") > MOST_DOTS for line in text.splitlines()):
+        raise ValueError("a key of it is nested too deeply")
     try:
         found: dict[str, Any] = shallow(tomllib.loads(text))
     except RecursionError as error:

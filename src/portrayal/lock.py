@@ -47,6 +47,8 @@ def held(folder: Path) -> Iterator[str | None]:
     if _held.get(key) == me or int(os.environ.get("RANK", "0")) > 0:  # the first of several processes holds it for all
         yield ""
         return
+    if key.is_file():
+        raise RunConflictError(f"{folder} is a file, and no run of Portrayal.", "Choose another folder with --out.")
     made = [one for one in (key, *key.parents) if not one.exists()]
     try:
         key.mkdir(parents=True, exist_ok=True)

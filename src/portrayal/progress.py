@@ -183,3 +183,40 @@ def print_models(models: list[dict[str, Any]]) -> None:
         table.add_row(model["name"], model["job"], size, model["licence"], here, f"[dim]{model['hub_id']}[/]")
     console.print(table)
     console.print("[dim]portrayal models fetch NAME gets one; sizes are of what is fetched.[/]")
+
+
+STATES = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
+
+
+def print_findings(found: list[dict[str, Any]]) -> None:
+    """A line for each thing that was looked at; under what is not well, the command that mends it."""
+    console = Console(highlight=False)
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column()
+    table.add_column(overflow="fold")
+    for one in found:
+        sign, style = STATES[one["state"]]
+        said = escape(one["said"]) + (f"\n[bold]{escape(one['fix'])}[/]" if one["fix"] else "")
+        table.add_row(f"[{style}]{sign}[/]", one["name"], said)
+    console.print(table)
+    wrong = [one for one in found if one["state"] != "ok"]
+    failed = sum(one["state"] == "fail" for one in wrong)
+    if not wrong:
+        console.print("\n[green]All is well.[/] Start one: portrayal run PHOTOS")
+    elif not failed:
+        console.print(f"\nRuns will work here; {len(wrong)} of {len(found)} things could be better.")
+
+
+def print_verified(found: dict[str, Any]) -> None:
+    """What was found of a run."""
+    console = Console(highlight=False)
+    for problem in found["problems"]:
+        console.print(f"[red]✗[/] {escape(problem)}")
+    for rest in found["unfinished"]:
+        console.print(f"[yellow]![/] {escape(rest)}")
+    names = escape(", ".join(found["models"]))
+    if not found["problems"]:
+        files = f"{found['files']} files are what was written; " if found["files"] else ""
+        whole = f"[green]✓[/] {files}{names} load and paint."
+        console.print(whole + ("" if found["finished"] else " The same command goes on with the rest."))

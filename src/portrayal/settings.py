@@ -13,7 +13,7 @@ from portrayal.errors import UsageError, known, nearest
 from portrayal.limits import bounded_text, bounded_toml
 
 LARGEST_SETTINGS = 1 << 18
-"""Bytes of a settings file; Python's reader of TOML takes minutes for the worst of some megabytes."""
+"""Bytes of a settings file."""
 SCENES = "scenes"
 """The file beside the recipes that lists the scenes."""
 

@@ -11,17 +11,22 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from typer.testing import CliRunner
 
 import portrayal
+from portrayal.cli import app
 from portrayal.config import Config, LoraMethod, UnetMethod
+from portrayal.data.class_images import ensure_class_images
 from portrayal.errors import MachineError, UsageError
 from portrayal.processes import ALONE, Processes, deal, here
 from portrayal.run import Run
@@ -159,6 +164,18 @@ def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
         launch.share_out(["train", "run"], 2)
 
 
+@pytest.mark.parametrize("flag", [["--gpus", "2"], ["--gpus=2"]])
+def test_the_flag_hands_the_rest_of_the_command_on(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, flag: list[str]
+) -> None:
+    handed_on: list[Any] = []
+    monkeypatch.setattr(portrayal, "share_out", lambda *call: handed_on.append(call) or 7, raising=False)
+    words = ["train", str(prepared), *flag, "--model", "unet"]
+    monkeypatch.setattr(sys, "argv", ["portrayal", *words])
+    assert CliRunner().invoke(app, words).exit_code == 7
+    assert handed_on == [(["train", str(prepared), "--model", "unet"], 2)]
+
+
 @pytest.fixture
 def children() -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
@@ -242,3 +259,31 @@ def planned(*settings: str) -> Config:
 def test_shards_are_of_adamw_with_masters(setting: str) -> None:
     with pytest.raises(UsageError, match="shard_optimizer"):
         load_config(None, ["training.shard_optimizer=true", setting])
+
+
+# What runs share -------------------------------------------------------------------------------------------------
+
+
+def test_class_images_that_two_runs_want_at_once_are_painted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORTRAYAL_CACHE", str(tmp_path))
+    painted: list[int] = []
+    found: list[list[Any]] = []
+
+    def paint(numbers: Sequence[int]) -> Iterator[Image.Image]:
+        for number in numbers:
+            time.sleep(0.05)
+            painted.append(number)
+            yield Image.new("RGB", (8, 8), (number, 0, 0))
+
+    def want() -> None:
+        found.append([image.getpixel((0, 0)) for image in ensure_class_images("key", 4, paint, batch_size=2)])
+
+    threads = [threading.Thread(target=want) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert painted == [0, 1, 2, 3]
+    assert found == [[(number, 0, 0) for number in range(4)]] * 3

@@ -19,6 +19,7 @@ from portrayal.errors import UsageError, WeightsError
 from portrayal.formats.lora import LoraLayer, delta, read_lora
 from portrayal.limits import bounded_json, bounded_text, check_header
 from portrayal.models.base import BaseModel
+from portrayal.models.checkpoints import check_files
 from portrayal.models.methods import LORA_FILE, waiting_room
 
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -44,7 +45,12 @@ class LoraFile:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the tensors without the header, which AUTOMATIC1111 knows LoRA files by."""
+        """SHA-256 of the tensors without the header, which AUTOMATIC1111 knows LoRA files by.
+
+        Raises:
+            WeightsError: If it is damaged.
+        """
+        check_files([self.path])
         with self.path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             stream.seek(8 + length)

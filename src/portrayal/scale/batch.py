@@ -10,7 +10,7 @@ from pathlib import Path
 
 from portrayal.errors import PortrayalError, UsageError
 from portrayal.processes import here
-from portrayal.scale.executors import Executor, Job, one_by_one, reckon
+from portrayal.scale.executors import Executor, Job, one_by_one
 from portrayal.scale.on_ray import by_ray, ray_itself
 from portrayal.scale.outcomes import Outcome, digest, failure
 from portrayal.scale.report import write_summary
@@ -48,6 +48,7 @@ def run_batch(
     *,
     consent: bool | None = None,
     address: str | None = None,
+    at_once: int | None = None,
     watch: Watch | None = None,
 ) -> Json:
     """Study many subjects, or go on where the same call was interrupted; one that fails is told, and others go on.
@@ -61,6 +62,7 @@ def run_batch(
         settings: `section.key=value` texts for all.
         consent: Whether the subjects agreed, as stated by the user.
         address: Of a Ray cluster; `none` does without Ray; nothing means this machine.
+        at_once: Studies that share a GPU, or a machine where there is none; nothing means as many as fit.
         watch: Called whenever something is known.
 
     Returns:
@@ -72,7 +74,7 @@ def run_batch(
     if here().count > 1:
         raise UsageError("A batch is one process.", "Start it without accelerate or torchrun; Ray spreads it.")
     studies, store = read_studies(subjects, recipes, settings, consent=consent), Store(out)
-    executor = executor_for(address)
+    executor = executor_for(address, at_once)
     batch = Batch(studies, store, [], {}, time.monotonic())
     for study in studies:
         if store.has(study.name):
@@ -81,11 +83,15 @@ def run_batch(
             error = UsageError("The table says that this person does not agree.", "Nobody is trained on unasked.")
             note(batch, failure(study.name, error))
         else:
-            plan(batch, study)
+            found = executor.reckon(study)
+            if isinstance(found, Job):
+                batch.jobs.append(found)
+            else:
+                note(batch, found)
     batch.jobs.sort(key=lambda job: -job.seconds)  # stable: equals as they were named
     tell(batch, watch)
     try:
-        for outcome in executor(batch.jobs, store) if batch.jobs else ():
+        for outcome in executor.execute(batch.jobs, store) if batch.jobs else ():
             note(batch, outcome)
             tell(batch, watch)
     finally:
@@ -95,25 +101,17 @@ def run_batch(
     return summary
 
 
-def executor_for(address: str | None) -> Executor:
+def executor_for(address: str | None, at_once: int | None = None) -> Executor:
     """Ray where it is installed, unless `none` is asked for; it must be where an address is given."""
     if address == "none":
-        return one_by_one
+        return Executor(one_by_one)
     try:
         ray_itself()
     except PortrayalError:
         if address is not None:
             raise
-        return one_by_one
-    return by_ray(address)
-
-
-def plan(batch: Batch, study: Study) -> None:
-    """Reckon with a study, or note why it cannot be."""
-    try:
-        batch.jobs.append(reckon(study))
-    except PortrayalError as error:
-        note(batch, failure(study.name, error))
+        return Executor(one_by_one)
+    return by_ray(address, at_once)
 
 
 def before(name: str, store: Store) -> Outcome:

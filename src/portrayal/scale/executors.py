@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 from portrayal.errors import PortrayalError
+from portrayal.interruption import interruption
 from portrayal.planning import make_plan
 from portrayal.scale.outcomes import Outcome, digest, failure, lost
 from portrayal.scale.storage import Store
@@ -37,17 +39,12 @@ class Job:
     memory: float | None = None
 
 
-Executor = Callable[[Sequence[Job], Store], Iterator[Outcome]]
-
-
-def reckon(study: Study) -> Job:
-    """What a study should take on this machine.
-
-    Raises:
-        PortrayalError: If its settings cannot be meant, or its base cannot be had.
-    """
-    seconds, gib, memory = reckoned(study.recipe, study.settings)
-    return Job(study, seconds, gib, memory)
+def reckon(study: Study) -> Job | Outcome:
+    """What a study should take on this machine; its failure if its settings or its base are none."""
+    try:
+        return Job(study, *reckoned(study.recipe, study.settings))
+    except PortrayalError as error:
+        return failure(study.name, error)
 
 
 @lru_cache(maxsize=256)
@@ -55,6 +52,19 @@ def reckoned(recipe: str | None, settings: tuple[str, ...]) -> tuple[float, floa
     """Seconds, GiB and the GPU's GiB by the plan: the same for all subjects of the same settings."""
     estimated = make_plan(recipe, list(settings)).estimate()
     return estimated.seconds, estimated.peak_gib, estimated.machine.memory_gib
+
+
+@dataclass(frozen=True)
+class Executor:
+    """A way to do studies.
+
+    Attributes:
+        execute: Does jobs, in their order as far as there is one, and yields what becomes of them as it is known.
+        reckon: What a study should take where it would be done.
+    """
+
+    execute: Callable[[Sequence[Job], Store], Iterator[Outcome]]
+    reckon: Callable[[Study], Job | Outcome] = reckon
 
 
 def one_by_one(jobs: Sequence[Job], store: Store) -> Iterator[Outcome]:
@@ -68,30 +78,51 @@ def in_a_process(study: Study, store: Store) -> Outcome:
     started, tries = time.monotonic(), 0
     while True:
         tries += 1
-        with store.log(study.name).open("ab") as log:
-            done = subprocess.run(
-                [sys.executable, *command(study, store)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                check=False,
-            )
+        code, output = carried_out(command(study, store), store.log(study.name))
         seconds = round(time.monotonic() - started, 1)
-        if done.returncode == 130:
+        if code == 130:
             raise KeyboardInterrupt
-        if done.returncode == 0:
+        if code == 0:
             return replace(kept(study.name, store), seconds=seconds, tries=tries)
-        said = answer(done.stdout)
+        said = answer(output)
         if said is not None:
             return Outcome(study.name, seconds, said, tries=tries)
-        if tries == TRIES or done.returncode == 1:  # a fault of ours: it would be the same again
-            why = f"Its process ended with {done.returncode}; {store.log(study.name)} has what it said."
+        if tries == TRIES or code == 1:  # a fault of ours: it would be the same again
+            why = f"Its process ended with {code}; {store.log(study.name)} has what it said."
             return lost(study.name, tries, why, seconds)
 
 
 def command(study: Study, store: Store) -> list[str]:
     """What Python is to do."""
     return ["-m", "portrayal", *study.arguments(store.folder(study.name))]
+
+
+def carried_out(words: Sequence[str], log: Path) -> tuple[int, bytes]:
+    """Let Python do something in a process of its own; its exit code and what it printed.
+
+    A signal to stop is handed on once, and waited for: a training ends with a whole step.
+    """
+    with log.open("ab") as said, interruption() as stop:
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            start_new_session=True,  # Ctrl-C reaches it from here alone
+        )
+        handed_on = False
+        while True:
+            try:
+                output, _ = process.communicate(timeout=0.2)
+                return process.returncode, output
+            except subprocess.TimeoutExpired:
+                if stop.signal is not None and not handed_on:
+                    process.send_signal(stop.signal)
+                    handed_on = True
+            except BaseException:  # Ctrl-C once more: at once
+                process.kill()
+                process.wait()
+                raise
 
 
 def answer(output: bytes) -> dict[str, object] | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from portrayal.errors import MachineError, OutOfMemoryError, PortrayalError
-from portrayal.scale.executors import TRIES, Executor, Job, kept
+from portrayal.scale.executors import TRIES, Executor, Job, kept, reckon
 from portrayal.scale.outcomes import Outcome, failure, lost
 from portrayal.scale.storage import Store
 from portrayal.scale.subjects import Study
@@ -29,34 +29,52 @@ SMALLEST = 0.05
 Files = dict[str, bytes]
 
 
-def by_ray(address: str | None) -> Executor:
+def by_ray(address: str | None, at_once: int | None = None) -> Executor:
     """An executor on Ray.
 
     Args:
         address: Of a cluster's head, such as `10.0.0.1:6379` or `ray://10.0.0.1:10001`; nothing means this machine.
+        at_once: Studies that share a GPU, or this machine where there is none; nothing means as many as fit.
 
     Raises:
         MachineError: If Ray is not installed.
     """
     ray = ray_itself()
 
-    def execute(jobs: Sequence[Job], store: Store) -> Iterator[Outcome]:
+    def connect() -> None:
+        if ray.is_initialized():
+            return
         try:
             ray.init(address or "local", include_dashboard=None, log_to_driver=False, logging_level="error")
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise MachineError(f"Ray cannot be reached at {address}: {error}", "Is the head running there?") from error
+            raise MachineError(
+                f"Ray cannot be reached at {address}: {error}",
+                "Is its head running there, and has it the same RAY_AUTH_TOKEN as this machine? See docs/scale.md.",
+            ) from error
+
+    def reckon_there(study: Study) -> Job | Outcome:
+        connect()
+        has_gpus = ray.cluster_resources().get("GPU", 0) > 0
+        asked = ray.remote(reckon).options(num_cpus=0, num_gpus=SMALLEST if has_gpus else 0)
+        found: Job | Outcome = ray.get(asked.remote(replace(study, photos=Path())))
+        return replace(found, study=study) if isinstance(found, Job) else found
+
+    def execute(jobs: Sequence[Job], store: Store) -> Iterator[Outcome]:
+        connect()
         try:
-            yield from results(ray, jobs, store, travelling=address is not None)
+            yield from results(ray, jobs, store, at_once, travelling=address is not None)
         finally:
             ray.shutdown()
 
-    return execute
+    return Executor(execute, reckon if address is None else reckon_there)
 
 
 def ray_itself() -> Any:
     """The package, or how to get it."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a change to come
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
+    if "RAY_AUTH_TOKEN" in os.environ:  # who gives one means it; without the mode Ray does not look at it
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError as error:
@@ -64,10 +82,10 @@ def ray_itself() -> Any:
     return ray
 
 
-def results(ray: Any, jobs: Sequence[Job], store: Store, *, travelling: bool) -> Iterator[Outcome]:
+def results(ray: Any, jobs: Sequence[Job], store: Store, at_once: int | None, *, travelling: bool) -> Iterator[Outcome]:
     """Hand all jobs to Ray in their order, and yield what becomes of them as it is known."""
     gpus, cpus = (ray.cluster_resources().get(kind, 0) for kind in ("GPU", "CPU"))
-    threads = max(1, int(cpus // max(1, min(cpus, len(jobs)))))
+    threads = max(1, int(cpus // max(1, at_once or min(cpus, len(jobs)))))
     task, batch = ray.remote(max_retries=TRIES - 1)(work), uuid.uuid4().hex
     waiting: dict[Any, tuple[Job, float]] = {}
 
@@ -78,7 +96,7 @@ def results(ray: Any, jobs: Sequence[Job], store: Store, *, travelling: bool) ->
         waiting[task.options(**options).remote(job.study, store.out, photos, batch)] = (job, share)
 
     for job in jobs:
-        submit(job, share_of(job))
+        submit(job, 1 / at_once if at_once else share_of(job))
     while waiting:
         (ready, *_), _ = ray.wait(list(waiting))
         job, share = waiting.pop(ready)
@@ -130,10 +148,12 @@ def work(study: Study, out: str, photos: Files | None, batch: str) -> Outcome:
 
 
 def done(study: Study, store: Store) -> Outcome:
-    """Do a study in this process."""
+    """Do a study in this process, as one that has done none before: pictures are judged in batches of what is new."""
     from portrayal.planning import make_plan
+    from portrayal.stages.shared import shared_looks
     from portrayal.workflow import portray
 
+    shared_looks.cache_clear()
     try:
         config = make_plan(study.recipe, list(study.settings)).config
         portray(study.photos, config, store.folder(study.name), consent=study.consent)

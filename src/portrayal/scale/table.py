@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from portrayal.estimate import part_of
+from portrayal.live import LIVE
 from portrayal.progress import title_of
 from portrayal.scale.batch import Batch
 from portrayal.scale.outcomes import Outcome
@@ -119,7 +120,17 @@ def state_of(folder: Path) -> tuple[float, str] | None:
         stages = []
     done = sum(stage["seconds"] for stage in stages if stage["name"] in {*over, "load"})
     total = sum(stage["seconds"] for stage in stages)
-    return (min(1.0, done / total) if total else 0.0), title_of(began[-1]) if began else "prepare photos"
+    said = f"{title_of(began[-1])}{counted(folder, began[-1])}" if began else "prepare photos"
+    return (min(1.0, done / total) if total else 0.0), said
+
+
+def counted(folder: Path, stage: str) -> str:
+    """` 120 of 800`, where a run says so of a stage in its `live.json`."""
+    try:
+        live: Json = json.loads((folder / LIVE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return f" {live['done']} of {live['total']}" if live.get("stage") == stage and live.get("total") else ""
 
 
 def bar(share: float) -> str:

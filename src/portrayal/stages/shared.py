@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from portrayal import interruption
+from portrayal import checksums, interruption
 from portrayal.config import Config, Trial
 from portrayal.errors import PortrayalError, UsageError
 from portrayal.files import DISK_ERRORS, mend_lines, sweep, write_fault
@@ -57,11 +57,23 @@ def at_work(folder: Path, progress: Progress) -> Iterator[None]:
                 mend_lines(folder / "events.jsonl")
             if left:
                 said(left)
-            yield
+            try:
+                yield
+            except BaseException:
+                with suppress(PortrayalError, OSError):  # what goes wrong first is told
+                    keep_checksums(folder, left)
+                raise
+            keep_checksums(folder, left)
         except OSError as error:
             if error.errno not in DISK_ERRORS:
                 raise
             raise write_fault(Path(error.filename or folder), error) from error
+
+
+def keep_checksums(folder: Path, left: str | None) -> None:
+    """Write down what a run has made, at the end of the outermost of its commands."""
+    if left != "" and (folder / "run.json").is_file():
+        checksums.keep(folder)
 
 
 def alone(work: Work) -> Work:

@@ -69,7 +69,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: If it is not what was written.
     """
-    whole = json.loads((path / STATE).read_text(encoding="utf-8"))
+    try:
+        whole = json.loads((path / STATE).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"{STATE} is none of ours") from error
     if sha256(whole["state"].encode()) != whole["sha256"]:
         raise ValueError(f"{STATE} was changed")
     told, tensors = json.loads(whole["state"]), load_file(path / TENSORS)

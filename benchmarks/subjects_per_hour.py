@@ -1,0 +1,94 @@
+"""Subjects per hour of one card: the default study one after another, and several studies sharing the card.
+
+    python -m benchmarks.subjects_per_hour [--subjects 8] [--shares 1 2 4] [--base FOLDER] [--set section.key=value]
+
+Stable Diffusion 1.5's shapes with random weights, 512 px, the recipe of 80 GB with the settings of `experiment_speed`,
+but three folds and the model trained once more on all photos, as by default. Every subject is the example photos in a
+folder of its own. `portrayal batch` does them by Ray with so many at once: a share of one is one study at a time in one
+worker that keeps the base; `without Ray` is one process after another. Seconds count from the start of the command to
+its end; class images are painted by the first way and kept for all. `peak GiB` is the largest of a study's trainings.
+
+Needs a CUDA GPU. Without one a few steps of `pocket` pass through the same on two workers, and nothing is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.experiment_speed import SETTINGS, TRIAL
+from benchmarks.record import print_table, read, save
+from benchmarks.standins import base_here, write_scorers
+from benchmarks.timing import PHOTOS, on_gpu
+
+DEFAULT_STUDY = ("study.folds=3", "study.readings=6", "study.final=true", "training.prior_loss_weight=1")
+
+
+def main() -> None:
+    """Measure, print, record on a GPU."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subjects", type=int, default=8)
+    parser.add_argument("--shares", type=int, nargs="*", default=[1, 2, 4], help="studies at once")
+    parser.add_argument("--base", type=Path, help="folder of the stand-in base, written if it is not there")
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    arguments = parser.parse_args()
+    with base_here(arguments.base) as base, tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        subjects = copies(folder / "photos", arguments.subjects if on_gpu() else 2)
+        environment = os.environ | {"PORTRAYAL_CACHE": str(folder / "cache")}
+        if on_gpu():
+            environment |= {"HF_HOME": str(write_scorers(folder / "hub")), "HF_HUB_OFFLINE": "1"}
+        rows = []
+        for share in (0, *arguments.shares):
+            rows.append(row(base, subjects, folder / f"runs-{share}", share, environment, arguments.settings))
+            shutil.rmtree(folder / f"runs-{share}")
+    print_table(rows)
+    if on_gpu():
+        settings = {"settings": [*SETTINGS, *DEFAULT_STUDY], "changed": arguments.settings}
+        print(save("subjects_per_hour", {"rows": rows}, settings))
+
+
+def copies(folder: Path, count: int) -> Path:
+    """The example photos as several subjects."""
+    for number in range(count):
+        shutil.copytree(PHOTOS, folder / f"subject-{number}")
+    return folder
+
+
+def row(
+    base: str, subjects: Path, out: Path, share: int, environment: dict[str, str], changes: Sequence[str]
+) -> dict[str, Any]:
+    """The batch with so many studies at once; 0 is without Ray."""
+    controlnet = "auto" if base == "pocket" else str(Path(base) / "controlnet_canny")
+    settings = [*SETTINGS, *DEFAULT_STUDY, *([] if on_gpu() else TRIAL), f'control.controlnet="{controlnet}"', *changes]
+    command = [sys.executable, "-m", "portrayal", "batch", str(subjects), "--out", str(out), "--consent", "--json"]
+    command += ["--base", base, "--class", "woman", "--recipe", "sd15-80gb" if on_gpu() else "pocket-demo"]
+    command += [word for setting in settings for word in ("--set", setting)]
+    command += ["--at-once", str(share)] if share else ["--address", "none"]
+    started = time.monotonic()
+    code = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
+    seconds = time.monotonic() - started
+    summary = read(out / "batch" / "summary.json")
+    if code or summary["failed"]:
+        raise SystemExit(f"portrayal batch ended with {code}: {summary['failed']}")
+    peaks = [read(path)["peak_memory_gib"] or 0.0 for path in out.glob("*/models/*/method.json")]
+    return {
+        "studies at once": share or "without Ray",
+        "subjects": summary["done"],
+        "seconds": round(seconds, 1),
+        "subjects an hour": round(3600 * summary["done"] / seconds, 1),
+        "seconds of a study": round(summary["work_seconds"] / summary["done"], 1),
+        "peak GiB": max(peaks, default=0.0) or "",
+    }
+
+
+if __name__ == "__main__":
+    main()
