@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from portrayal.config import LoraMethod
 from portrayal.live import REQUESTS, Pulse, Requests, request_of_training
@@ -65,9 +66,8 @@ def plain(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-def test_looking_changes_nothing_and_is_not_done_twice(
-    prepared: Path, plain: Run, tmp_path: Path, hashes: Hashes
-) -> None:
+def test_looking_changes_nothing(prepared: Path, plain: Run, tmp_path: Path, hashes: Hashes) -> None:
+    """Nor is it done twice: what was read is there when the best steps are sought."""
     run, seen = copied(prepared, tmp_path / "run"), []
 
     def look(event: Event) -> None:
@@ -89,7 +89,7 @@ def test_looking_changes_nothing_and_is_not_done_twice(
 
 
 def test_a_sample_is_what_a_reading_would_have_painted(
-    prepared: Path, plain: Run, tmp_path: Path, hashes: Hashes
+    prepared: Path, plain: Run, tmp_path: Path, at_once: None
 ) -> None:
     run = copied(prepared, tmp_path / "run")
 
@@ -103,6 +103,9 @@ def test_a_sample_is_what_a_reading_would_have_painted(
     for name in ("lora-2", "lora-2.fold-2"):
         now = {path.parent.name: path for path in (run.folder / "images" / "now" / name).rglob("*.png")}
         assert sorted(now) == ["2", "3"]
+    sample, reading = (run.folder / "images" / kind / "lora-2" / "2" / "street.png" for kind in ("now", "steps"))
+    with Image.open(sample) as one, Image.open(reading) as other:
+        assert one.tobytes() == other.tobytes()
     assert losses(run, "lora-2") == pytest.approx(losses(plain, "lora-2"), rel=1e-5)  # other company in the batch
     assert not list(run.folder.rglob("sample"))
 
