@@ -49,7 +49,7 @@ def noted(studio: Studio) -> Noted:
 @pytest.fixture
 def page(chromium: Any, studio: Studio, noted: Noted) -> Iterator[Any]:
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-US", accept_downloads=True)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(PATIENCE)
     opened = context.new_page()
     noted.listen(opened)
     opened.goto(studio.address)
