@@ -40,14 +40,16 @@ SETTINGS = [
     "study.folds=1",
     "study.readings=1",
     "study.final=false",
-    "method.lora.max_train_steps=12",
+    "method.lora.max_train_steps=9",
     "training.train_batch_size=1",
     "training.num_class_images=8",
     "training.checkpointing_steps=3",
+    'generation.scenes={street = "a photo of {subject} on the street", forest = "a photo of {subject} in the forest"}',
     "generation.num_images_per_scene=1",
     "generation.num_inference_steps=4",
     "generation.batch_size=4",
     "control.enabled=false",
+    "evaluation.num_timesteps=4",
     "prepare.captions=template",
 ]
 WITHOUT_RAY = "none"

@@ -23,7 +23,7 @@ from portrayal.run import Run
 from portrayal.scale import batch as batch_module
 from portrayal.scale import executors, on_ray
 from portrayal.scale.batch import Batch, run_batch
-from portrayal.scale.executors import Job
+from portrayal.scale.executors import Executor, Job
 from portrayal.scale.outcomes import Outcome
 from portrayal.scale.report import write_summary
 from portrayal.scale.storage import Store
@@ -146,7 +146,7 @@ def test_the_same_call_again_tries_what_failed_and_touches_nothing_else(
         yield from executors.one_by_one([], store)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch_module, "executor_for", lambda *_: execute)
+        patch.setattr(batch_module, "executor_for", lambda *_: Executor(execute))
         summary = run_batch(people, str(out), [TINY], SETTINGS, consent=True)
     assert asked == ["dud"]
     assert summary["waiting"] == ["dud"]
@@ -181,7 +181,7 @@ def test_runs_are_made_in_scratch_and_uploaded_whole(
 
     original = Store._put
     monkeypatch.setattr(Store, "_put", recorded)
-    monkeypatch.setattr(batch_module, "executor_for", lambda *_: execute)
+    monkeypatch.setattr(batch_module, "executor_for", lambda *_: Executor(execute))
     summary = run_batch(people, address, [TINY], SETTINGS, consent=True)
     assert summary["done"] == 3
     assert [name for name in put if name.startswith("ann/")][-1] == "ann/run.json"
@@ -193,7 +193,7 @@ def test_runs_are_made_in_scratch_and_uploaded_whole(
              for path in (made / "ann").rglob("*") if path.is_file()}  # fmt: skip
     assert kept == there
     assert store.read_json("batch/summary.json")["done"] == 3
-    monkeypatch.setattr(batch_module, "executor_for", lambda *_: lambda jobs, _: iter(()))
+    monkeypatch.setattr(batch_module, "executor_for", lambda *_: Executor(lambda jobs, _: iter(())))
     again = run_batch(people, address, [TINY], SETTINGS, consent=True)
     assert [row["name"] for row in again["rows"]] == ["ann", "bea", "cid"]
     assert again["rows"][0]["recommended"] == "lora-2"
@@ -228,7 +228,7 @@ def test_settings_that_cannot_be_meant_fail_their_subject_alone(
     table = tmp_path / "people.csv"
     rows = [f"{people}/ann,yes,", f"{people}/bea,no,", f"{people}/cid,yes,[0]"]
     table.write_text("\n".join(["photos,consent,study.ranks", *rows]))
-    monkeypatch.setattr(batch_module, "executor_for", lambda *_: lambda jobs, _: iter(()))
+    monkeypatch.setattr(batch_module, "executor_for", lambda *_: Executor(lambda jobs, _: iter(())))
     summary = run_batch(table, str(tmp_path / "runs"), [TINY], SETTINGS)
     assert summary["waiting"] == ["ann"]
     assert {one["name"]: one["code"] for one in summary["failed"]} == {"bea": 2, "cid": 2}
@@ -279,7 +279,7 @@ def test_without_ray_an_address_is_refused_and_nothing_else(monkeypatch: pytest.
         raise MachineError("Ray is not installed.", "pip install 'portrayal[ray]'")
 
     monkeypatch.setattr(batch_module, "ray_itself", missing)
-    assert batch_module.executor_for(None) is executors.one_by_one
+    assert batch_module.executor_for(None) == Executor(executors.one_by_one)
     with pytest.raises(MachineError, match="not installed"):
         batch_module.executor_for("10.0.0.1:6379")
 
@@ -305,7 +305,7 @@ def test_long_studies_come_first(people: Path, tmp_path: Path, monkeypatch: pyte
     table = tmp_path / "people.csv"
     rows = [f"{people}/{name},{steps}" for name, steps in (("ann", 5), ("bea", 500), ("cid", 50))]
     table.write_text("\n".join(["photos,method.lora.max_train_steps", *rows]))
-    monkeypatch.setattr(batch_module, "executor_for", lambda *_: execute)
+    monkeypatch.setattr(batch_module, "executor_for", lambda *_: Executor(execute))
     run_batch(table, str(tmp_path / "runs"), [TINY], SETTINGS)
     assert asked == ["bea", "cid", "ann"]
 

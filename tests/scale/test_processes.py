@@ -21,8 +21,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from typer.testing import CliRunner
 
 import portrayal
+from portrayal.cli import app
 from portrayal.config import Config, LoraMethod, UnetMethod
 from portrayal.data.class_images import ensure_class_images
 from portrayal.errors import MachineError, UsageError
@@ -160,6 +162,18 @@ def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(MachineError, match="has no GPUs"):
         launch.share_out(["train", "run"], 2)
+
+
+@pytest.mark.parametrize("flag", [["--gpus", "2"], ["--gpus=2"]])
+def test_the_flag_hands_the_rest_of_the_command_on(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, flag: list[str]
+) -> None:
+    handed_on: list[Any] = []
+    monkeypatch.setattr(portrayal, "share_out", lambda *call: handed_on.append(call) or 7, raising=False)
+    words = ["train", str(prepared), *flag, "--model", "unet"]
+    monkeypatch.setattr(sys, "argv", ["portrayal", *words])
+    assert CliRunner().invoke(app, words).exit_code == 7
+    assert handed_on == [(["train", str(prepared), "--model", "unet"], 2)]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from portrayal.errors import PortrayalError, UsageError
 from portrayal.processes import here
-from portrayal.scale.executors import Executor, Job, one_by_one, reckon
+from portrayal.scale.executors import Executor, Job, one_by_one
 from portrayal.scale.on_ray import by_ray, ray_itself
 from portrayal.scale.outcomes import Outcome, digest, failure
 from portrayal.scale.report import write_summary
@@ -83,11 +83,15 @@ def run_batch(
             error = UsageError("The table says that this person does not agree.", "Nobody is trained on unasked.")
             note(batch, failure(study.name, error))
         else:
-            plan(batch, study)
+            found = executor.reckon(study)
+            if isinstance(found, Job):
+                batch.jobs.append(found)
+            else:
+                note(batch, found)
     batch.jobs.sort(key=lambda job: -job.seconds)  # stable: equals as they were named
     tell(batch, watch)
     try:
-        for outcome in executor(batch.jobs, store) if batch.jobs else ():
+        for outcome in executor.execute(batch.jobs, store) if batch.jobs else ():
             note(batch, outcome)
             tell(batch, watch)
     finally:
@@ -100,22 +104,14 @@ def run_batch(
 def executor_for(address: str | None, at_once: int | None = None) -> Executor:
     """Ray where it is installed, unless `none` is asked for; it must be where an address is given."""
     if address == "none":
-        return one_by_one
+        return Executor(one_by_one)
     try:
         ray_itself()
     except PortrayalError:
         if address is not None:
             raise
-        return one_by_one
+        return Executor(one_by_one)
     return by_ray(address, at_once)
-
-
-def plan(batch: Batch, study: Study) -> None:
-    """Reckon with a study, or note why it cannot be."""
-    try:
-        batch.jobs.append(reckon(study))
-    except PortrayalError as error:
-        note(batch, failure(study.name, error))
 
 
 def before(name: str, store: Store) -> Outcome:

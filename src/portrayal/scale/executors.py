@@ -39,17 +39,12 @@ class Job:
     memory: float | None = None
 
 
-Executor = Callable[[Sequence[Job], Store], Iterator[Outcome]]
-
-
-def reckon(study: Study) -> Job:
-    """What a study should take on this machine.
-
-    Raises:
-        PortrayalError: If its settings cannot be meant, or its base cannot be had.
-    """
-    seconds, gib, memory = reckoned(study.recipe, study.settings)
-    return Job(study, seconds, gib, memory)
+def reckon(study: Study) -> Job | Outcome:
+    """What a study should take on this machine; its failure if its settings or its base are none."""
+    try:
+        return Job(study, *reckoned(study.recipe, study.settings))
+    except PortrayalError as error:
+        return failure(study.name, error)
 
 
 @lru_cache(maxsize=256)
@@ -57,6 +52,19 @@ def reckoned(recipe: str | None, settings: tuple[str, ...]) -> tuple[float, floa
     """Seconds, GiB and the GPU's GiB by the plan: the same for all subjects of the same settings."""
     estimated = make_plan(recipe, list(settings)).estimate()
     return estimated.seconds, estimated.peak_gib, estimated.machine.memory_gib
+
+
+@dataclass(frozen=True)
+class Executor:
+    """A way to do studies.
+
+    Attributes:
+        execute: Does jobs, in their order as far as there is one, and yields what becomes of them as it is known.
+        reckon: What a study should take where it would be done.
+    """
+
+    execute: Callable[[Sequence[Job], Store], Iterator[Outcome]]
+    reckon: Callable[[Study], Job | Outcome] = reckon
 
 
 def one_by_one(jobs: Sequence[Job], store: Store) -> Iterator[Outcome]:

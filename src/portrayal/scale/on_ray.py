@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from portrayal.errors import MachineError, OutOfMemoryError, PortrayalError
-from portrayal.scale.executors import TRIES, Executor, Job, kept
+from portrayal.scale.executors import TRIES, Executor, Job, kept, reckon
 from portrayal.scale.outcomes import Outcome, failure, lost
 from portrayal.scale.storage import Store
 from portrayal.scale.subjects import Study
@@ -41,7 +41,9 @@ def by_ray(address: str | None, at_once: int | None = None) -> Executor:
     """
     ray = ray_itself()
 
-    def execute(jobs: Sequence[Job], store: Store) -> Iterator[Outcome]:
+    def connect() -> None:
+        if ray.is_initialized():
+            return
         try:
             ray.init(address or "local", include_dashboard=None, log_to_driver=False, logging_level="error")
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -49,12 +51,22 @@ def by_ray(address: str | None, at_once: int | None = None) -> Executor:
                 f"Ray cannot be reached at {address}: {error}",
                 "Is its head running there, and has it the same RAY_AUTH_TOKEN as this machine? See docs/scale.md.",
             ) from error
+
+    def reckon_there(study: Study) -> Job | Outcome:
+        connect()
+        has_gpus = ray.cluster_resources().get("GPU", 0) > 0
+        asked = ray.remote(reckon).options(num_cpus=0, num_gpus=SMALLEST if has_gpus else 0)
+        found: Job | Outcome = ray.get(asked.remote(replace(study, photos=Path())))
+        return replace(found, study=study) if isinstance(found, Job) else found
+
+    def execute(jobs: Sequence[Job], store: Store) -> Iterator[Outcome]:
+        connect()
         try:
             yield from results(ray, jobs, store, at_once, travelling=address is not None)
         finally:
             ray.shutdown()
 
-    return execute
+    return Executor(execute, reckon if address is None else reckon_there)
 
 
 def ray_itself() -> Any:
@@ -136,10 +148,12 @@ def work(study: Study, out: str, photos: Files | None, batch: str) -> Outcome:
 
 
 def done(study: Study, store: Store) -> Outcome:
-    """Do a study in this process."""
+    """Do a study in this process, as one that has done none before: pictures are judged in batches of what is new."""
     from portrayal.planning import make_plan
+    from portrayal.stages.shared import shared_looks
     from portrayal.workflow import portray
 
+    shared_looks.cache_clear()
     try:
         config = make_plan(study.recipe, list(study.settings)).config
         portray(study.photos, config, store.folder(study.name), consent=study.consent)
