@@ -258,9 +258,10 @@ def endured() -> str:
         "`benchmarks.hostile`": f"{hostile['inputs']} inputs to {len(hostile['parsers'])} parsers: "
         f"{hostile['faults']} faults, {hostile['read']} read and {hostile['refused']} refused, the longest took "
         f"{hostile['longest (s)']} s",
-        "`benchmarks.soak`": f"{soak['studies']} short studies in one process, second against last quarter: memory "
-        f"{memory['second_quarter']:.0f} and {memory['last_quarter']:.0f} MiB, open files {files['second_quarter']:.0f} "
-        f"and {files['last_quarter']:.0f}, disk {disk['second_quarter']:.1f} and {disk['last_quarter']:.1f} MiB",
+        "`benchmarks.soak`": f"{soak['studies']} short studies in one process, second against last quarter: "
+        f"memory {memory['second_quarter']:.0f} and {memory['last_quarter']:.0f} MiB, open files "
+        f"{files['second_quarter']:.0f} and {files['last_quarter']:.0f}, disk {disk['second_quarter']:.1f} and "
+        f"{disk['last_quarter']:.1f} MiB",
     }
     return "\n".join(["| command | found |", "|---|---|", *(f"| {name} | {said} |" for name, said in rows.items())])
 
@@ -268,7 +269,7 @@ def endured() -> str:
 def fuzzed() -> str:
     """How far the fuzzer came with each parser."""
     found: Any = figures_of("fuzz")
-    lines = ["| parser | minutes | inputs | places reached, at first and at the end | faults |", "|---|---|---|---|---|"]
+    lines = ["| parser | minutes | inputs | places reached, first and last | faults |", "|---|---|---|---|---|"]
     for row in found:
         reached = f"{row['at the start']}, {row['edges']}"
         lines.append(f"| {row['parser']} | {row['minutes']:g} | {row['inputs']:,} | {reached} | {row['faults']} |")
