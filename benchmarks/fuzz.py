@@ -45,6 +45,7 @@ def work(name: str, folder: Path, options: list[str]) -> None:
     for number, seed in enumerate(parsers.PARSERS[name].seeds()):
         if len(seed) <= 1 << 16:
             (folder / f"seed-{number}").write_bytes(seed)
+    once(next(iter(parsers.PARSERS[name].seeds())))  # what is imported late, and takes seconds, is imported now
     atheris.Setup([sys.argv[0], *options, str(folder)], once)
     atheris.Fuzz()
 
