@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,18 @@ def test_only_what_is_half_written_is_swept(tmp_path: Path) -> None:
     (tmp_path / "models" / ".lora-2.x1_y.tmp").mkdir()
     assert sorted(sweep(tmp_path)) == [".lora-2.x1_y.tmp", ".unet.7.tmp"]
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+
+
+def test_pictures_of_steps_that_are_let_go_are_let_go_also_after_a_kill(tiny_run: Run, tmp_path: Path) -> None:
+    """Killed between the weights' going and the pictures'."""
+    shutil.copytree(tiny_run.folder, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    left = run.folder / "images" / "steps" / "lora-4.fold-2" / "2"
+    left.mkdir(parents=True)
+    (left / "street.png").touch()
+    portrayal.train(run)
+    assert not left.parent.exists()
+    assert (run.folder / "images" / "steps" / "lora-4" / "2").is_dir()
 
 
 def test_a_run_killed_as_it_was_begun_goes_on(tmp_path: Path) -> None:
