@@ -28,9 +28,10 @@ from portrayal.settings import load_config
 from portrayal.workflow import portray
 
 SHORT = (
-    "study.ranks=[2]", "study.folds=1", "study.readings=1", "method.unet.max_train_steps=1",
-    "method.lora.max_train_steps=2", "generation.num_images_per_scene=1", "generation.num_inference_steps=2",
-    "control.kinds=[\"canny\"]",
+    "study.full_unet=false", "study.ranks=[2]", "study.folds=1", "study.readings=1", "study.final=false",
+    "method.lora.max_train_steps=2", "training.num_class_images=2", "generation.num_images_per_scene=1",
+    "generation.num_inference_steps=2", 'generation.scenes={street = "a photo of {subject} on the street"}',
+    "control.num_images=1", 'control.kinds=["canny"]', "control.scales=[1]",
 )  # fmt: skip
 MEMORY_GROWTH = 1.05
 """What the last quarter may hold, as a share of the second."""
