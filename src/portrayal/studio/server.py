@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +51,8 @@ def make_app(root: Path, blocks: Any = None, *, recipe: str | None = None, passw
 
     look: dict[str, Any] = {"footer_links": [], "ssr_mode": False}
     if blocks is None:
-        page = import_module("portrayal.studio.page.app")
+        from portrayal.studio.page import app as page
+
         blocks, look = page.make_page(root, recipe), page.look()
     projects = Projects(root, recipe)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=caretaker(projects))
