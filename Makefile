@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env test check docs demo demo-short clean
+.PHONY: help env test check audit docs demo demo-short clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -37,6 +37,9 @@ check: env ## lint, format, types, import contracts
 
 docs: env ## build the documentation site: build/site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+audit: env ## licences, and known faults, of what is installed
+	@$(BIN)/python -m scripts.audit
 
 demo: env ## the whole job on the example photos, with the embedded base: runs/demo/report.html
 	@$(BIN)/portrayal run $(DEMO) --quick --out runs/demo

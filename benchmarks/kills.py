@@ -74,7 +74,7 @@ class Course:
 def draw(rng: random.Random, kills: int) -> Moment:
     """A moment about a `kills`-th of a run away."""
     delay = rng.uniform(0, 0.3) if rng.random() < 0.5 else 0.0
-    return Moment(rng.randint(1, round(1.8 * WRITES / kills)), delay)
+    return Moment(rng.randint(1, round(2.1 * WRITES / kills)), delay)
 
 
 def work(photos: Path, config: Config, out: Path, moment: Moment | None) -> bool:
@@ -241,21 +241,24 @@ def main() -> None:
             courses.append(course(photos, config, out, moments, reference))
             left -= len(courses[-1].kills)
             print(f"{args.moments - left} of {args.moments}: {', '.join(courses[-1].kills)}", file=sys.stderr)
+            figures = figures_of(courses, len(reference), time.monotonic() - begun)
+            if not args.json:  # written after each run: a long benchmark may be cut short
+                save("kills", figures, {"seed": args.seed, "recipe": "tests/tiny.toml", "kills_per_run": KILLS_PER_RUN})
+    print(json.dumps(figures)) if args.json else print_table([{name: str(value) for name, value in figures.items()}])
+
+
+def figures_of(courses: list[Course], files: int, seconds: float) -> dict[str, Any]:
+    """What is recorded of all runs."""
     kills = [stage for one in courses for stage in one.kills]
-    figures = {
+    return {
         "moments": len(kills),
         "runs": len(courses),
-        "files_compared": len(reference),
+        "files_compared": files,
         "differing": sorted({name for one in courses for name in one.differing}),
         "left_over": sorted({name for one in courses for name in one.left_over}),
         "stages": dict(sorted(kinds_of(kills).items())),
-        "minutes": round((time.monotonic() - begun) / 60, 1),
+        "minutes": round(seconds / 60, 1),
     }
-    if args.json:
-        print(json.dumps(figures))
-        return
-    print_table([{key: str(value) for key, value in figures.items()}])
-    save("kills", figures, {"seed": args.seed, "recipe": "tests/tiny.toml", "kills_per_run": KILLS_PER_RUN})
 
 
 if __name__ == "__main__":

@@ -237,10 +237,14 @@ def two_cores() -> str:
 def studio() -> str:
     """How quick the studio's page is."""
     found = figures_of("studio_speed")
-    median = {key: sorted(found[key])[len(found[key]) // 2] for key in ("start_answer_seconds", "start_screen_seconds")}
+    median = {
+        key: sorted(found[key])[len(found[key]) // 2]
+        for key in ("start_answer_seconds", "start_screen_seconds", "start_cpu_seconds")
+    }
     rows = {
         "cold start until the page answers": f"{median['start_answer_seconds']:.1f} s",
         "cold start until the first screen": f"{median['start_screen_seconds']:.1f} s",
+        "of it, work of one CPU core": f"{median['start_cpu_seconds']:.1f} s",
         "click to screen during training, median": f"{found['click_median_ms']:.0f} ms",
         "click to screen during training, 95 of 100": f"{found['click_p95_ms']:.0f} ms",
     }
@@ -277,6 +281,35 @@ def simulated() -> str:
     )
 
 
+def endured() -> str:
+    """What killing, hostile inputs and a soak found."""
+    kills, hostile, soak = (figures_of(name) for name in ("kills", "hostile", "soak"))
+    stages = ", ".join(f"{name} {count}" for name, count in kills["stages"].items())
+    memory, files, disk = (soak[name] for name in ("memory", "files", "disk"))
+    rows = {
+        "`benchmarks.kills`": f"{kills['moments']} moments of SIGKILL in {kills['runs']} runs ({stages}): "
+        f"{len(kills['differing'])} of {kills['files_compared']} files differ, {len(kills['left_over'])} left over",
+        "`benchmarks.hostile`": f"{hostile['inputs']} inputs to {len(hostile['parsers'])} parsers: "
+        f"{hostile['faults']} faults, {hostile['read']} read and {hostile['refused']} refused, the longest took "
+        f"{hostile['longest (s)']} s",
+        "`benchmarks.soak`": f"{soak['studies']} short studies in one process, second against last quarter: "
+        f"memory {memory['second_quarter']:.0f} and {memory['last_quarter']:.0f} MiB, open files "
+        f"{files['second_quarter']:.0f} and {files['last_quarter']:.0f}, disk {disk['second_quarter']:.1f} and "
+        f"{disk['last_quarter']:.1f} MiB",
+    }
+    return "\n".join(["| command | found |", "|---|---|", *(f"| {name} | {said} |" for name, said in rows.items())])
+
+
+def fuzzed() -> str:
+    """How far the fuzzer came with each parser."""
+    found: Any = figures_of("fuzz")
+    lines = ["| parser | minutes | inputs | places reached, first and last | faults |", "|---|---|---|---|---|"]
+    for row in found:
+        reached = f"{row['at the start']}, {row['edges']}"
+        lines.append(f"| {row['parser']} | {row['minutes']:g} | {row['inputs']:,} | {reached} | {row['faults']} |")
+    return "\n".join(lines)
+
+
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "photos.md": {"planted": planted, "captions": captions, "pay": pay, "speed": speed},
     "training.md": {
@@ -291,6 +324,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "study": study_times,
     },
     "studio.md": {"studio": studio},
+    "promises.md": {"endured": endured, "fuzzed": fuzzed},
     "formats.md": {"round-trips": round_trips},
     "scale.md": {"batch": batch, "scales": scales, "simulated": simulated},
     "verdict.md": {"studies": studies, "overfitting": overfitting, "courses": courses, "rules": rules},

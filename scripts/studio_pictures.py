@@ -52,16 +52,21 @@ def main() -> None:
         studio.start()
         try:
             with pages(studio) as opened:
-                make(opened("light-wide"), studio)
-                take(opened, studio, arguments.out)
+                begin_all(opened("light-wide"), studio)
+                take(opened, studio, arguments.out, [("train", NAME)])
+                finish(opened("light-wide"), studio)
+                rest = [(screen, OTHER if screen in BEFORE else NAME) for screen in SCREENS if screen != "train"]
+                take(opened, studio, arguments.out, [("projects", ""), *rest])
         finally:
             studio.stop()
+    taken = list(arguments.out.glob("*.webp"))
+    print(f"{len(taken)} pictures, {sum(path.stat().st_size for path in taken) / 2**20:.2f} MiB in {arguments.out}")
 
 
 def recipe(root: Path) -> Path:
     """Settings of the demo, made smaller: two LoRAs, trained once and half as long."""
     values = tomllib.loads((TOP / "recipes" / "pocket-demo.toml").read_text(encoding="utf-8"))
-    values["study"] = {"full_unet": False, "ranks": [8, 32]}
+    values["study"] = {"full_unet": False, "ranks": [8, 32], "folds": 1, "final": False, "readings": 6}
     values["method"]["lora"]["max_train_steps"] = 200
     values["generation"]["num_images_per_scene"] = 2
     values["control"] = {"enabled": False}
@@ -91,17 +96,22 @@ def pages(studio: Studio) -> Iterator[Any]:
         browser.close()
 
 
-def make(page: Any, studio: Studio) -> None:
-    """Do the whole job through the page, or what is left of it."""
-    run = studio.root / NAME / "run"
+def begin_all(page: Any, studio: Studio) -> None:
+    """Both projects, and the training of one until there is something to see in its lanes."""
     for name in (OTHER, NAME):
         if not (studio.root / name).is_dir():
             begin(page, studio, name)
-    if not run.is_dir():
+    if not (studio.root / NAME / "run").is_dir():
         page.goto(f"{studio.address}?project={NAME}&screen=plan")
-        page.get_by_label("Quick").check()
         page.locator("#outlook dl").wait_for()
         page.get_by_role("button", name="Start training").click()
+    page.goto(f"{studio.address}?project={NAME}&screen=train")
+    page.locator(".lane").last.locator(".strip img").nth(3).wait_for()
+
+
+def finish(page: Any, studio: Studio) -> None:
+    """The rest of the job, through the page, or what is left of it."""
+    run = studio.root / NAME / "run"
     page.goto(f"{studio.address}?project={NAME}&screen=train")
     page.get_by_role("link", name="Next: Compare").wait_for()
     if not (run / "votes.json").is_file():
@@ -114,7 +124,8 @@ def make(page: Any, studio: Studio) -> None:
         page.goto(f"{studio.address}?project={NAME}&screen=generate")
         page.get_by_label("What should it show?").fill(PROMPTS)
         page.get_by_role("button", name="Paint", exact=True).click()
-        page.locator("#gallery li").nth(7).wait_for()
+        page.get_by_role("heading", name="Painted so far").wait_for()
+        page.locator("#gallery-part .chip.busy").wait_for(state="detached")
     if not (run / "exports").is_dir():
         page.goto(f"{studio.address}?project={NAME}&screen=export")
         page.get_by_role("button", name="Write the files").click()
@@ -133,27 +144,25 @@ def begin(page: Any, studio: Studio, name: str) -> None:
     page.get_by_role("link", name="Next: Plan").wait_for()
 
 
-def take(opened: Any, studio: Studio, out: Path) -> None:
-    """Take every screen in every look."""
+def take(opened: Any, studio: Studio, out: Path, screens: list[tuple[str, str]]) -> None:
+    """Take screens of projects in every look."""
     out.mkdir(parents=True, exist_ok=True)
     for look in LOOKS:
         page = opened(look)
-        for screen in ("projects", *SCREENS):
-            place = "" if screen == "projects" else f"?project={OTHER if screen in BEFORE else NAME}&screen={screen}"
+        for screen, project in screens:
+            place = f"?project={project}&screen={screen}" if project else ""
             page.goto(f"{studio.address}{place}")
             page.locator("h1").wait_for()
             settle(page)
             shot(page, out / f"{screen}-{look}.webp")
-    total = sum(path.stat().st_size for path in out.glob("*.webp"))
-    print(f"{len(list(out.glob('*.webp')))} pictures, {total / 2**20:.2f} MiB in {out}")
+        page.context.close()
 
 
 def settle(page: Any) -> None:
     """Wait for what is still being reckoned, and for the pictures."""
     page.wait_for_function("!document.querySelector('#outlook .busy, #page-photos .chip.busy')")
-    page.wait_for_function(
-        "[...document.images].every(one => one.loading === 'lazy' || (one.complete && one.naturalWidth))"
-    )
+    there = "one => one.loading === 'lazy' || one.src.startsWith('data:') || (one.complete && one.naturalWidth)"
+    page.wait_for_function(f"[...document.images].every({there})")
     time.sleep(0.5)
 
 

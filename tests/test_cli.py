@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -101,17 +100,21 @@ def test_help_names_every_flag(command: list[str], flag: str, monkeypatch: pytes
         assert "Exit codes" in result.stdout
 
 
-def test_help_is_there_within_a_second() -> None:
-    """The best of three: the machine may be busy."""
-    code = "import sys; sys.argv[1:] = ['run', '--help']; from portrayal.cli import main; main()"
-    seconds = []
-    for _ in range(3):
-        started = time.monotonic()
-        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-        seconds.append(time.monotonic() - started)
-        if seconds[-1] < 1:
-            break
-    assert min(seconds) < 1
+def test_help_imports_nothing_that_takes_long() -> None:
+    """What makes it quick: libraries that take seconds to import are left alone."""
+    code = """if True:
+        import sys
+        from portrayal.cli import main
+        sys.argv[1:] = ["run", "--help"]
+        try:
+            main()
+        except SystemExit as end:
+            assert not end.code
+        slow = {"torch", "diffusers", "transformers", "peft", "accelerate", "numpy", "cv2", "PIL", "gradio", "ray"}
+        print("loaded:", sorted(slow & set(sys.modules)))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded: []"
 
 
 def test_every_setting_of_the_help_s_examples_is_one() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +96,18 @@ def test_only_what_is_half_written_is_swept(tmp_path: Path) -> None:
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
 
 
+def test_pictures_of_steps_that_are_let_go_are_let_go_also_after_a_kill(tiny_run: Run, tmp_path: Path) -> None:
+    """Killed between the weights' going and the pictures'."""
+    shutil.copytree(tiny_run.folder, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    left = run.folder / "images" / "steps" / "lora-4.fold-2" / "2"
+    left.mkdir(parents=True)
+    (left / "street.png").touch()
+    portrayal.train(run)
+    assert not left.parent.exists()
+    assert (run.folder / "images" / "steps" / "lora-4" / "2").is_dir()
+
+
 def test_a_run_killed_as_it_was_begun_goes_on(tmp_path: Path) -> None:
     """Its settings are there, and what says that it is a run is not."""
     config = load_config()
@@ -132,9 +145,10 @@ class Faults:
         """An operation that fails at places it has not failed at yet."""
 
         def faulty(*arguments: Any, **named: Any) -> Any:
-            frames = traceback.extract_stack()[:-1]
-            ours = [f"{Path(one.filename).name}:{one.name}" for one in frames if "src/portrayal/" in one.filename]
-            place = (operation, *ours[-2:])
+            frames = [one for one in traceback.extract_stack()[:-1] if "src/portrayal/" in one.filename]
+            ours = [f"{Path(one.filename).name}:{one.name}" for one in frames]
+            callers = [name for name in ours if not name.startswith("files.py")]
+            place = (operation, ours[-1] if ours else "", callers[-1] if callers else "")
             if ours and place not in self.met:
                 self.met.add(place)
                 number = self.errors[len(self.met) % len(self.errors)]
@@ -171,23 +185,33 @@ def smaller(config: Config) -> Config:
 
 
 def test_each_write_of_a_run_may_fail_once(photos: Path, tiny_config: Config, tmp_path: Path) -> None:
-    """Disk full, I/O error, quota, read-only: said each time, nothing half there, and the same call goes on."""
+    """Disk full, I/O error, quota, read-only: said each time, nothing half there, and the same call goes on.
+
+    Stage by stage, so that what is finished need not be looked over after each fault; then all of it as one.
+    """
     config, faults, remedies, left = smaller(tiny_config), Faults(), list[str](), list[str]()
-    undisturbed = portrayal.portray(photos, config, tmp_path / "undisturbed", consent=True)
-    out = tmp_path / "run"
+    undisturbed, out = portrayal.portray(photos, config, tmp_path / "undisturbed", consent=True), tmp_path / "run"
+
+    def whole() -> Run:
+        return portrayal.portray(photos, config, out, consent=True)
+
+    def begin() -> Run:
+        return portrayal.prepare(photos, config, out, consent=True)
+
+    stages = [portrayal.train, portrayal.generate, portrayal.evaluate, portrayal.write_report]
+    calls = [begin, *(lambda work=work: work(Run.open(out)) for work in stages), whole]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PORTRAYAL_CACHE", str(tmp_path / "cache"))  # class images are written too
-        while True:
+        while calls:
             try:
                 with failing_writes(faults):
-                    portrayal.portray(photos, config, out, consent=True)
-                break
+                    calls[0]()
+                calls.pop(0)
             except MachineError as error:
                 remedies.append(error.remedy)
                 left += [path.name for path in out.rglob(".*") if not path.name.endswith(".training")]
-    operations = {place[0] for place in faults.met}
-    assert operations == {"flush", "rename", "write", "make", "save"}
-    assert len(remedies) >= 25
+    assert {place[0] for place in faults.met} == {"flush", "rename", "write", "make", "save"}
+    assert len(remedies) >= 40
     assert all(remedies)
     assert left == []
     assert content(out) == content(undisturbed.folder)

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from benchmarks.fuzz import LARGEST
 from benchmarks.hostile import figures_of, watch
-from benchmarks.parsers import PARSERS
+from benchmarks.parsers import PARSERS, outcome
 from portrayal.errors import UsageError, WeightsError
 from portrayal.limits import DEEPEST, bounded_json, bounded_text, bounded_toml, check_header
 from portrayal.models.lora_files import read_file
@@ -157,3 +158,15 @@ def test_a_hub_token_is_in_no_file_of_a_run(tiny_run: Run, planted_token: str) -
     assert len(files) > 100
     for path in files:
         assert planted_token.encode() not in path.read_bytes(), path
+
+
+CORPUS = ROOT / "benchmarks" / "corpus"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CORPUS.iterdir()))
+def test_what_the_fuzzer_found_is_read_or_refused(name: str, tmp_path: Path) -> None:
+    """The smallest inputs that reached something new; `python -m benchmarks.fuzz` starts from them."""
+    for number, path in enumerate(sorted((CORPUS / name).iterdir())):
+        assert path.stat().st_size <= LARGEST
+        (tmp_path / str(number)).mkdir()
+        outcome(name, path.read_bytes(), tmp_path / str(number))

@@ -170,9 +170,9 @@ def test_the_one_question_takes_two_seconds_at_most(monkeypatch: pytest.MonkeyPa
 
     assert not online()
 
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 4  # two, on a busy machine; not six
     assert online() is False  # and is not asked again
-    assert time.monotonic() - started < 2.6
+    assert time.monotonic() - started < 4.5
     online.cache_clear()
     monkeypatch.delenv("HF_HUB_OFFLINE")
 

@@ -140,7 +140,7 @@ def test_what_would_stop_a_run_is_told_with_the_command_that_mends_it(tmp_path: 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
         assert doctor.look_disk(tmp_path).state == "fail"
-        patch.setattr(doctor, "memory_gib", lambda: (16.0, 1.0))
+        patch.setattr(doctor, "machine_memory", lambda: (16.0, 1.0))
         assert doctor.look_memory().state == "fail"
     (tmp_path / "file").touch()
     assert doctor.look_writing(tmp_path / "file" / "runs").state == "fail"

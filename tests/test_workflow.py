@@ -307,6 +307,16 @@ def test_no_disk_space_is_said_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
+def test_too_little_memory_is_said_before_anything_is_made(
+    photos: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portrayal.planning.machine_memory", lambda: (8.0, 0.5))
+    with pytest.raises(MachineError, match="of memory are free") as caught:
+        portrayal.prepare(photos, tiny_config, tmp_path / "run")
+    assert "full_unet" in caught.value.remedy
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_caption_past_77_tokens_is_said_before_anything_is_made(
     photos: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
@@ -391,13 +401,13 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     child = subprocess.Popen([sys.executable, "-c", TRAIN, str(photos), str(recipe), str(out)], env=os.environ)
     work = out / "models" / ".unet.training"
     for _ in range(1200):
-        if (work / "checkpoint" / "state.json").is_file():
+        if list(work.glob("checkpoint/*/state.json")):
             break
         assert child.poll() is None
         time.sleep(0.05)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    assert (work / "checkpoint" / "state.json").is_file()
+    assert list(work.glob("checkpoint/*/state.json"))
     assert not (out / "models" / "unet" / "method.json").exists()
     run = portrayal.prepare(photos, tiny_config, out, consent=True)
     portrayal.train(run)

@@ -11,7 +11,7 @@ from typing import Any
 from portrayal.files import write_json
 
 NAME = "checksums.json"
-GROWING = {NAME, "events.jsonl", "estimate.json"}
+GROWING = {NAME, "events.jsonl", "estimate.json", "live.json"}
 """Files that change as a run is used."""
 
 Known = dict[str, dict[str, Any]]

@@ -59,6 +59,8 @@ class Pulse:
         with suppress(OSError):
             temporary.write_text(json.dumps(values | {"time": round(time.time(), 3), "process": os.getpid()}))
             temporary.replace(self.folder / LIVE)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def gpu_memory() -> float | None:

@@ -26,6 +26,8 @@ TRAINING_STATE = 3 * 4
 """Bytes of a weight in a checkpoint: itself and two averages of its gradient, in fp32."""
 WEIGHT_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 PICTURES_GIB = 0.1
+LIBRARIES_GIB = 0.8
+"""Of memory, that Python and its libraries take."""
 
 
 @dataclass(frozen=True)
@@ -309,4 +311,44 @@ def check_disk(folder: Path, needed_gib: float) -> None:
         raise MachineError(
             f"{existing} has {free:.2f} GiB free and the run needs {needed_gib:.2f}.",
             "Free some space, or choose a folder on another disk with --out.",
+        )
+
+
+def machine_memory() -> tuple[float, float]:
+    """GiB of the machine's memory, and how much of it is free, within what this process may take; where it is told."""
+    try:
+        told = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        rows = {line.split(":")[0]: float(line.split()[1]) / 2**20 for line in told}
+        total, free = rows["MemTotal"], rows["MemAvailable"]
+    except (OSError, ValueError, KeyError, IndexError):
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB if hasattr(os, "sysconf") else 4.0
+        return pages, pages
+    try:  # of a container
+        most, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) / GIB for name in ("max", "current"))
+    except (OSError, ValueError):
+        return total, free
+    return min(total, most), min(free, most - used)
+
+
+def memory_needed(config: Config, device: str, unet_weights: int) -> float:
+    """GiB of the machine's memory that a run cannot do without: its weights, what trains them, and a checkpoint of it.
+
+    A GPU holds the first two itself.
+    """
+    trained = unet_weights * config.study.full_unet
+    held = 0 if device == "cuda" else 4 * unet_weights + (4 + TRAINING_STATE) * trained
+    return LIBRARIES_GIB + (held + TRAINING_STATE * trained) / GIB
+
+
+def check_memory(config: Config, device: str, unet_weights: int) -> None:
+    """Refuse to start a run that the machine's memory has no room for.
+
+    Raises:
+        MachineError: If less than it needs is free.
+    """
+    needed, (total, free) = memory_needed(config, device, unet_weights), machine_memory()
+    if free < needed:
+        raise MachineError(
+            f"{free:.1f} of {total:.1f} GiB of memory are free, and the run needs {needed:.1f} at the least.",
+            "Close other programs, or train LoRAs only: --set study.full_unet=false.",
         )

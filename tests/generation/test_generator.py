@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from portrayal.config import GenerationConfig
-from portrayal.errors import WeightsError
+from portrayal.errors import OutOfMemoryError, WeightsError
 from portrayal.evaluation.metrics import edge_f1
 from portrayal.formats.png import DIGITAL_SOURCE_TYPE, read_settings
 from portrayal.generation.annotators import canny, fit
@@ -54,6 +54,29 @@ def test_the_same_seed_gives_the_same_picture_whatever_the_global_generator(pock
 
 def test_another_seed_gives_another_picture(two: list[Image.Image]) -> None:
     assert np.abs(pixels(two[0]) - pixels(two[1])).mean() > 5
+
+
+def test_a_batch_that_does_not_fit_is_painted_in_smaller_ones(
+    pocket, two: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a device whose memory holds two pictures, with guidance four rows, in the UNet at once."""
+    forward, seen = type(pocket.unet).forward, list[int]()
+
+    def limited(unet, sample, *arguments, **named):
+        if len(sample) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        seen.append(len(sample))
+        return forward(unet, sample, *arguments, **named)
+
+    monkeypatch.setattr(type(pocket.unet), "forward", limited)
+    limit, painter = 4, Generator(pocket, FAST.model_copy(update={"batch_size": 8}))
+    many = list(painter.paint([WOMAN] * 5, [1, 2, 3, 4, 5]))
+    assert len(many) == 5
+    assert set(seen) == {4, 2}
+    assert all(np.abs(pixels(one) - pixels(other)).mean() < 0.5 for one, other in zip(many, two, strict=False))
+    limit = 1
+    with pytest.raises(OutOfMemoryError, match="Not one picture"):
+        next(painter.paint([WOMAN], [1]))
 
 
 def test_a_picture_hardly_depends_on_its_batch(pocket, two: list[Image.Image]) -> None:

@@ -396,3 +396,15 @@ def test_a_file_without_a_name_in_an_archive_is_said(tmp_path: Path) -> None:
 
     assert [photo.name for photo in found.photos] == ["good.png"]
     assert [finding.message for finding in found.findings] == ["the archive holds a file without a name"]
+
+
+def test_an_archive_that_says_it_is_one_of_several_is_refused(tmp_path: Path) -> None:
+    """Found by the fuzzer: Python's `is_zipfile` raises for it."""
+    path = tmp_path / "photos.zip"
+    path.write_bytes(b"PK\x06\x07" + struct.pack("<LQL", 0, 0, 2) + b"PK\x05\x06" + bytes(18))
+    with pytest.raises(zipfile.BadZipFile):
+        zipfile.is_zipfile(path)
+    with pytest.raises(PhotosError, match="damaged"):
+        find_photos(path)
+    (tmp_path / "a.png").write_bytes(png())
+    assert [photo.name for photo in find_photos(tmp_path).photos] == ["a.png"]

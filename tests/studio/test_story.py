@@ -201,11 +201,11 @@ def paint(page: Any, picture: Path) -> None:
     page.get_by_text("Hold to a picture").click()
     page.locator("#control-drop input").set_input_files(picture)
     page.get_by_alt_text("What the model will see").wait_for(timeout=PATIENCE)  # before it is used
-    page.get_by_role("button", name="street").click()
+    page.get_by_role("button", name="street", exact=True).click()
     page.get_by_label("Pictures of each").fill("1")
     page.get_by_label("Seed", exact=True).fill("7")
     page.get_by_role("button", name="Paint", exact=True).click()
-    page.locator("#gallery li").wait_for(timeout=PATIENCE)
+    page.get_by_role("heading", name="Painted so far").wait_for(timeout=PATIENCE)
     page.locator("#gallery button").click()
     told = page.locator("dialog[open]").inner_text()
     assert "sks woman on the street" in told
@@ -250,6 +250,30 @@ def test_a_killed_training_is_told_and_goes_on(
     page.get_by_role("button", name="Pause").click()
     page.get_by_role("button", name="Go on").wait_for(timeout=PATIENCE)
     noted.check()
+
+
+def test_every_screen_on_a_phone_in_russian_in_the_dark(
+    chromium: Any, finished: Any, studio: Studio, noted: Noted
+) -> None:
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, locale="ru-RU", color_scheme="dark")
+    page = context.new_page()
+    noted.listen(page)
+    page.goto(studio.address)
+    page.get_by_role("heading", name="Ваши проекты").wait_for()
+    assert serious(page) == []
+    for name in ("Фотографии", "План", "Обучение", "Сравнение", "Вердикт", "Картинки", "Экспорт"):
+        if "screen=" not in page.url:
+            page.get_by_role("link", name="made").click()
+        page.get_by_role("link", name=name, exact=True).click()
+        page.get_by_role("heading", name=name, exact=True).wait_for()
+        assert page.evaluate("document.documentElement.lang") == "ru"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        assert serious(page) == []
+    page.get_by_role("button", name="English").click()  # a person has the last word, and keeps it
+    page.reload()
+    page.get_by_role("heading", name="Export", exact=True).wait_for()
+    noted.check()
+    context.close()
 
 
 @pytest.fixture

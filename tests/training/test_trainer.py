@@ -471,7 +471,7 @@ def diverging(pocket, above: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_module, "gradients", exploding)
 
 
-@pytest.mark.parametrize(("above", "lowered"), [(0.5e-3, [7]), (0.1e-3, [7, 0])])
+@pytest.mark.parametrize(("above", "lowered"), [(0.5e-3, [7]), (0.1e-3, [0, 0])])
 def test_a_training_that_diverges_goes_back_and_on_with_a_lower_rate(
     pocket, encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: float, lowered: list[int]
 ) -> None:
@@ -712,3 +712,49 @@ def test_weights_with_masters_beside_them_are_trained_as_weights_without(
     for alone, beside_masters in zip(records[False], records[True], strict=True):
         assert beside_masters.loss == pytest.approx(alone.loss, rel=1e-5)
         assert beside_masters.grad_norm == pytest.approx(alone.grad_norm, rel=1e-4)
+
+
+# On a GPU ----------------------------------------------------------------------------------------------------------
+
+ON_A_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU whose memory could be capped")
+
+
+def base_on_gpu(dtype: torch.dtype) -> Any:
+    from portrayal.config import BaseConfig
+    from portrayal.models.base import load_base
+    from portrayal.models.source import find_base
+
+    return load_base(find_base(BaseConfig(name="pocket")), device=torch.device("cuda"), dtype=dtype)
+
+
+@pytest.mark.gpu
+@ON_A_GPU
+def test_a_cap_on_a_gpu_s_memory_leaves_the_losses_as_they_are(encoded, tmp_path: Path) -> None:
+    base, config, said = base_on_gpu(torch.float32), config_of("training.train_batch_size=16"), list[str]()
+    method = LORA.model_copy(update={"max_train_steps": 6})
+    train(base, "m", method, encoded, config, tmp_path / "ample" / "m", ignore)
+    held, peak = torch.cuda.memory_allocated(), torch.cuda.max_memory_reserved()
+    torch.cuda.empty_cache()
+    whole = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((held + 0.6 * (peak - held)) / whole)
+    try:
+        task = Task("m", method, encoded, tmp_path / "scarce" / "m")
+        trainer.train(base, [task], config, tmp_path / "scarce" / ".m.training", ignore, said.append)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert losses_in(tmp_path / "scarce" / "m") == pytest.approx(losses_in(tmp_path / "ample" / "m"), rel=1e-2)
+    assert json.loads((tmp_path / "scarce" / "m" / "method.json").read_text())["adapted"]["forward_passes"] >= 2
+    assert said
+
+
+@pytest.mark.gpu
+@ON_A_GPU
+def test_fp16_that_overflows_settles_and_poisons_nothing(encoded, tmp_path: Path) -> None:
+    base = base_on_gpu(torch.float16)
+    with session(base, "m", LORA, encoded, config_of("training.mixed_precision=fp16"), tmp_path / "work") as state:
+        state.scaler = torch.amp.GradScaler("cuda", init_scale=2.0**30)
+        records = [train_step(state) for _ in range(20)]
+        assert records[0].skipped
+        assert not records[-1].skipped
+        assert all(one.isfinite().all() for one in weights_now(state))
+        assert state.health.skipped == sum(record.skipped for record in records)

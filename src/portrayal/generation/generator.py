@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from collections.abc import Generator as Generating
@@ -84,9 +85,10 @@ class Generator:
 
         Raises:
             UsageError: If a weight in a prompt cannot be meant.
-            OutOfMemoryError: If a batch does not fit on the device.
+            OutOfMemoryError: If not one picture fits on the device: a batch that does not is painted in parts.
         """
-        embeds, launched, done = PromptEmbeds(self.base), deque[Painted](), 0
+        embeds, launched, done = PromptEmbeds(self.base), deque[list[Painted]](), 0
+        most = self.settings.batch_size
         with torch.inference_mode():
             lengths = [self._length(embeds, prompt) for prompt in prompts]
         with ExitStack() as quick:
@@ -95,10 +97,11 @@ class Generator:
                 quick.enter_context(features_once(controlnet))
             batches = self._batches(lengths)
             for number, part in enumerate(batches):
-                launched.append(self._batch(embeds, prompts[part], seeds[part], lengths[part.start]))
+                painted, most = self._in_parts(embeds, prompts[part], seeds[part], lengths[part.start], most)
+                launched.append(painted)
                 ahead = self.base.device.type == "cuda" and number + 1 < len(batches)
                 while len(launched) > ahead:  # a GPU paints the next batch while this one is fetched
-                    pictures = launched.popleft().fetch()
+                    pictures = [picture for one in launched.popleft() for picture in one.fetch()]
                     yield from pictures
                     done += len(pictures)
                     if progress is not None:
@@ -122,27 +125,43 @@ class Generator:
                 found.append(slice(first, min(first + self.settings.batch_size, places[-1] + 1)))
         return found
 
+    def _in_parts(
+        self, embeds: PromptEmbeds, prompts: Sequence[str], seeds: Sequence[int], length: int, most: int
+    ) -> tuple[list[Painted], int]:
+        """Start painting a batch, in parts of `most` pictures or as few as fit; how many that are."""
+        found: list[Painted] = []
+        start = 0
+        while start < len(prompts):
+            part = slice(start, start + most)
+            try:
+                found.append(self._batch(embeds, prompts[part], seeds[part], length))
+                start += most
+                continue
+            except torch.OutOfMemoryError as error:
+                if most == 1:
+                    raise OutOfMemoryError(
+                        f"Not one picture fits on {self.base.device}.", "Paint smaller pictures."
+                    ) from error
+            most = max(1, min(most, len(prompts)) // 2)
+            logging.getLogger(__name__).warning("Too little memory: %d pictures are painted at once from here on", most)
+            torch.cuda.empty_cache()
+        return found, most
+
     def _batch(self, embeds: PromptEmbeds, prompts: Sequence[str], seeds: Sequence[int], length: int) -> Painted:
         """Start painting one batch."""
         settings = self.settings
-        try:
-            with torch.inference_mode():
-                negative = embeds.stretched(settings.negative_prompt, length)
-                options: dict[str, Any] = {
-                    "prompt_embeds": torch.stack([embeds.stretched(prompt, length) for prompt in prompts]),
-                    "negative_prompt_embeds": negative.expand(len(prompts), -1, -1),
-                    "num_inference_steps": settings.num_inference_steps,
-                    "guidance_scale": settings.guidance_scale,
-                    "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
-                    "output_type": "pt",
-                }
-                pixels = self._first_pass(options)
-                return Painted(pixels if settings.hires_scale == 1 else self._second_pass(options, pixels))
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemoryError(
-                f"{len(prompts)} pictures at once do not fit on {self.base.device}.",
-                "Try --set generation.batch_size=1." if len(prompts) > 1 else "Paint smaller pictures.",
-            ) from error
+        with torch.inference_mode():
+            negative = embeds.stretched(settings.negative_prompt, length)
+            options: dict[str, Any] = {
+                "prompt_embeds": torch.stack([embeds.stretched(prompt, length) for prompt in prompts]),
+                "negative_prompt_embeds": negative.expand(len(prompts), -1, -1),
+                "num_inference_steps": settings.num_inference_steps,
+                "guidance_scale": settings.guidance_scale,
+                "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
+                "output_type": "pt",
+            }
+            pixels = self._first_pass(options)
+            return Painted(pixels if settings.hires_scale == 1 else self._second_pass(options, pixels))
 
     def _first_pass(self, options: dict[str, Any]) -> Tensor:
         """Pictures from noise, `(B, 3, height, width)` in [0, 1]."""

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from portrayal.errors import WeightsError
+from portrayal.models.base import in_batches as within_memory
 from portrayal.models.depth import DepthReader, load_depth_reader
 from portrayal.models.identity import arcface_features, face_embeddings, sface_features, yunet_landmarks
 from portrayal.models.pose import PhotoPoseReader, PoseReader, load_pose_reader
@@ -217,8 +218,8 @@ def projected(output: Any) -> Tensor:
 
 @torch.no_grad()
 def in_batches(items: Sequence[Any], features: Callable[[Sequence[Any]], Tensor]) -> NDArray[np.float32]:
-    """Features of all items, shape `(N, D)`."""
-    chunks = [features(items[start : start + BATCH]).float().cpu() for start in range(0, len(items), BATCH)]
+    """Features of all items, shape `(N, D)`; of fewer at once where memory is too small."""
+    chunks = list(within_memory(items, BATCH, lambda chunk: features(chunk).float().cpu()))
     array: NDArray[np.float32] = torch.cat(chunks).numpy()
     return array
 

@@ -137,9 +137,17 @@ def find_photos(source: Path) -> Found:
     return found
 
 
+def _is_archive(path: Path) -> bool:
+    """Whether a file is a ZIP archive of one piece; Python's own question raises for some that are not."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return False
+
+
 def _in_file(source: Path) -> Found:
     picture = starts_like_an_image(_read_file(source, 63))  # first: an archive may hang on to a picture's end
-    if not picture and zipfile.is_zipfile(source):
+    if not picture and _is_archive(source):
         return _in_archive(source)
     if source.suffix.lower() == ".zip":
         raise PhotosError(f"{source} is damaged, or no ZIP archive.", "Make it again, or give the folder.")

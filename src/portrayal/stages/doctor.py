@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from portrayal.errors import WeightsError
+from portrayal.planning import machine_memory
 from portrayal.run import cache_folder
 
 GIB = 2**30
@@ -176,7 +177,7 @@ def look_memory() -> Finding:
     """Memory of the machine and of the GPU."""
     import torch
 
-    total, free = memory_gib()
+    total, free = machine_memory()
     said = f"{free:.1f} of {total:.1f} GiB free"
     if torch.cuda.is_available():
         gpu_free, gpu_total = torch.cuda.mem_get_info()
@@ -188,17 +189,6 @@ def look_memory() -> Finding:
     if free < MEMORY_GIB:
         return Finding("memory", "warn", f"{said}; Stable Diffusion needs more", "Close other programs.")
     return Finding("memory", "ok", said)
-
-
-def memory_gib() -> tuple[float, float]:
-    """GiB of the machine's memory, and how much of it is free; as far as the system tells."""
-    try:
-        told = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        rows = {line.split(":")[0]: float(line.split()[1]) / 2**20 for line in told}
-        return rows["MemTotal"], rows["MemAvailable"]
-    except (OSError, ValueError, KeyError, IndexError):
-        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB if hasattr(os, "sysconf") else 0.0
-        return pages, pages
 
 
 def look_disk(folder: Path) -> Finding:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from portrayal import interruption
 from portrayal.config import Config
 from portrayal.errors import PhotosError
-from portrayal.planning import Plan, check_disk, settle
+from portrayal.planning import Plan, check_disk, check_memory, settle
 from portrayal.run import Event, Progress, Run
 from portrayal.stages.check import heads_drawn, judged, prepare_settings
 from portrayal.stages.shared import at_work, silent, tell
@@ -54,6 +54,7 @@ def begin(photos: Path, plan: Plan, out: Path, consent: bool | None, progress: P
     prepared = assemble_photos(photos, examined, settings)
     if not (out / "run.json").is_file():
         check_disk(out, plan.disk_gib)
+        check_memory(plan.config, plan.device, plan.unet_weights)
     if not (out / "dataset" / "manifest.json").is_file():
         prepared = replace(prepared, findings=[*prepared.findings, *advised(photos, examined, plan)])
         if plan.config.prepare.captions == "captioner":

@@ -199,6 +199,8 @@ def mean_of(values: Any) -> float:
 def settle(run: Run, trial: Trial, step: int) -> None:
     """Put the weights of a step in their model's place and delete those of the others."""
     folder = run.model_folder(trial.name)
+    if trial.name != trial.model:  # first: it may have been killed after the steps had gone
+        shutil.rmtree(samples_folder(run, trial.name), ignore_errors=True)
     steps = folder / "steps"
     if not steps.is_dir():
         return
@@ -209,5 +211,3 @@ def settle(run: Run, trial: Trial, step: int) -> None:
     write_json(folder / "method.json", described | {"step": step})
     flush_folder(folder)
     drop_folder(steps)  # as a whole: half of it would be taken for the steps
-    if trial.name != trial.model:
-        shutil.rmtree(samples_folder(run, trial.name), ignore_errors=True)

@@ -123,8 +123,9 @@ class Adaptation:
         return None if checkpoints or self.checkpointing else replace(self, checkpointing=True)
 
     def slower(self, step: int) -> Adaptation | None:
-        """With a lower learning rate from a step on; nothing if it was lowered often enough."""
-        return None if len(self.lowered) >= MOST_LOWERED else replace(self, lowered=(*self.lowered, step))
+        """With a lower learning rate from a step on, to which it goes back; nothing if it was lowered often enough."""
+        before = tuple(min(since, step) for since in self.lowered)
+        return None if len(before) >= MOST_LOWERED else replace(self, lowered=(*before, step))
 
     def as_json(self) -> dict[str, Any]:
         """What `method.json` says of it; nothing where it is as the settings say."""
@@ -137,7 +138,7 @@ def said_of(before: Adaptation, after: Adaptation, step: int, cause: Sequence[st
     """What a person should know of an adaptation."""
     if after.lowered != before.lowered:
         return (
-            f"{cause[0]} The learning rate is a quarter of what it was, and the training goes on from step {step}: "
+            f"{cause[0]} The learning rate is a quarter of what it was, and the training goes on from step {step}; "
             "set a lower one the next time."
         )
     if after.checkpointing:

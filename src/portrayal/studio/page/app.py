@@ -56,10 +56,11 @@ def make_page(root: Path, recipe: str | None = None) -> Any:
     everything = Projects(root, recipe)
 
     def show(data: dict[str, Any], request: gr.Request) -> dict[str, Any]:
-        return answer(everything, {key: data.get(key) for key in ("place", "languages", "chosen", "kept")}, request)
+        told = data if isinstance(data, dict) else {}
+        return answer(everything, {key: told.get(key) for key in ("place", "languages", "chosen", "kept")}, request)
 
     def act(data: dict[str, Any], request: gr.Request) -> dict[str, Any]:
-        return answer(everything, data, request)
+        return answer(everything, data if isinstance(data, dict) else {}, request)
 
     with gr.Blocks(title="Portrayal", analytics_enabled=False) as blocks:
         gr.HTML(
@@ -163,14 +164,15 @@ def shown(asked: Asked, outcome: Outcome) -> dict[str, Any]:
     t = asked.t
     try:
         view: dict[str, Any] = SCREENS[asked.screen].view(asked, outcome)
+        html = rendered(f"{asked.screen}.html.j2", asked, outcome, view)
     except PortrayalError as error:
         view = {"broken": Wrong(error.cause, error.remedy)}
+        html = rendered("broken.html.j2", asked, outcome, view)
     except Exception as error:  # a fault of ours: said on the screen, and looked for again in a while
         log.exception("%s cannot be shown", asked.screen)
         what = t("common.unexpected", what=f"{type(error).__name__}: {error}")
         view = {"broken": Wrong(what, t("common.unexpected_fix")), "poll": 5000}
-    template = templates().get_template("broken.html.j2" if "broken" in view else f"{asked.screen}.html.j2")
-    html = template.render(asked=asked, t=t, outcome=outcome, frame=frame.view(asked), **view)
+        html = rendered("broken.html.j2", asked, outcome, view)
     screen = t(f"screen.{asked.screen}")
     title = t("common.title", what=f"{asked.project.name}, {screen}" if asked.project else screen)
     words = {key: t(f"common.{key}") for key in ("found", "lost", "copied", "too_large")}
@@ -188,6 +190,12 @@ def shown(asked: Asked, outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def rendered(template: str, asked: Asked, outcome: Outcome, view: Mapping[str, Any]) -> str:
+    """A screen as HTML."""
+    around = frame.view(asked)
+    return templates().get_template(template).render(asked=asked, t=asked.t, outcome=outcome, frame=around, **view)
+
+
 @lru_cache
 def templates() -> Environment:
     """The templates; everything that is put into them is escaped."""
@@ -197,6 +205,7 @@ def templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
     )
     environment.filters["marked"] = marked
     return environment
