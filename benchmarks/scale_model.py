@@ -92,8 +92,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.check:
         before = read(RESULTS / "scale_model.json")
-        print_table([checked := small_case() or {}])
-        print(save("scale_model", before["figures"] | {"check": checked}, before["settings"]))
+        again = small_case() or {}
+        print_table([again])
+        print(save("scale_model", before["figures"] | {"check": again}, before["settings"]))
         return
     assumed = Assumed(price=arguments.price, photos_mb=arguments.photos_mb)
     measured = measurements()
