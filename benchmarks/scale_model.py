@@ -1,6 +1,6 @@
 """On paper: a thousand, a hundred thousand, ten million subjects a day, from what was measured on one card.
 
-    python -m benchmarks.scale_model [--price 2.5] [--photos-mb 60] [--runs 2]
+    python -m benchmarks.scale_model [--price 2.5] [--photos-mb 60] [--runs 2] [--check]
 
 The time of a study is that of `experiment_speed` on one H100, its memory that of `costs`; sizes of files are counted
 from the shapes of Stable Diffusion 1.5. A discrete simulation (simpy) then lets subjects arrive through a day that is
@@ -86,7 +86,16 @@ def main() -> None:
     parser.add_argument("--price", type=float, default=Assumed.price, help="dollars for a GPU and an hour")
     parser.add_argument("--photos-mb", type=float, default=Assumed.photos_mb)
     parser.add_argument("--runs", type=int, default=2, help="days simulated of each size, the worst is kept")
+    parser.add_argument(
+        "--check", action="store_true", help="only the small case; keep the scales as they were reckoned"
+    )
     arguments = parser.parse_args()
+    if arguments.check:
+        before = read(RESULTS / "scale_model.json")
+        again = small_case() or {}
+        print_table([again])
+        print(save("scale_model", before["figures"] | {"check": again}, before["settings"]))
+        return
     assumed = Assumed(price=arguments.price, photos_mb=arguments.photos_mb)
     measured = measurements()
     rows = [at_scale(subjects, measured, assumed, arguments.runs) for subjects in SCALES]

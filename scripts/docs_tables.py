@@ -251,6 +251,36 @@ def studio() -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {what} | {took} |" for what, took in rows.items())])
 
 
+def batch() -> str:
+    """Twelve subjects on two cores, each way."""
+    lines = ["| way | seconds | of each study | done | begun again | same results |", "|---|---|---|---|---|---|"]
+    for row in rows_of("batch_speed", "rows"):
+        figures = f"{row['seconds']:.0f} | {row['a study']:.0f} | {row['done']} | {row['begun again']}"
+        lines.append(f"| {row['way']} | {figures} | {'yes' if row['same results'] else 'no'} |")
+    return "\n".join(lines)
+
+
+def scales() -> str:
+    """Cards, money, storage and network of each scale."""
+    rows = rows_of("scale_model", "scales")
+    heads = [f"{row['subjects a day']:,} a day" for row in rows]
+    lines = [f"| | {' | '.join(heads)} |", "|---|" + "---|" * len(rows)]
+    for key in rows[0]:
+        if key != "subjects a day":
+            lines.append(f"| {key} | {' | '.join(f'{row[key]:,}' for row in rows)} |")
+    return "\n".join(lines)
+
+
+def simulated() -> str:
+    """The simulation's small case beside the batch it is of."""
+    found = figures_of("scale_model")["check"]
+    made, took, around = (found[key] for key in ("simulated seconds of work", "the command took", "around it"))
+    return (
+        f"{found['studies']} studies on {found['workers']} workers, simulated: {made:.0f} s. The command took "
+        f"{took:.0f} s, {around:.0f} s of them to start Ray, to plan and to sum up."
+    )
+
+
 def endured() -> str:
     """What killing, hostile inputs and a soak found."""
     kills, hostile, soak = (figures_of(name) for name in ("kills", "hostile", "soak"))
@@ -296,6 +326,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "studio.md": {"studio": studio},
     "promises.md": {"endured": endured, "fuzzed": fuzzed},
     "formats.md": {"round-trips": round_trips},
+    "scale.md": {"batch": batch, "scales": scales, "simulated": simulated},
     "verdict.md": {"studies": studies, "overfitting": overfitting, "courses": courses, "rules": rules},
 }
 """Of each page the tables by their names."""
