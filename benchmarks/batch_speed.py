@@ -1,6 +1,6 @@
 """Many subjects on one machine: by Ray against one after another, with a worker killed, and with the head killed.
 
-    python -m benchmarks.batch_speed [--people 12] [--out DIR] [--set section.key=value]
+    python -m benchmarks.batch_speed [--people 12] [--out DIR] [--ways one ray killed head] [--set section.key=value]
 
 Drawn people whom neither `pocket` nor its recipe ever saw, eight photos each, one LoRA of a few steps: what is measured
 is the batch, not the likeness. Each way starts from nothing, class images included. One thread computes each study, so
@@ -53,6 +53,7 @@ SETTINGS = [
     "prepare.captions=template",
 ]
 WITHOUT_RAY = "none"
+WAYS = ("one", "ray", "killed", "head")
 EVEN = {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
 """Ray's workers else yield to all other work of a machine, which plain processes do not."""
 
@@ -62,11 +63,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=12)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--ways", nargs="*", choices=WAYS, default=WAYS, help="one after another is always measured")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         bench = Bench(arguments.out or Path(temporary), arguments.people, [*SETTINGS, *arguments.settings])
-        rows = bench.measure()
+        rows = bench.measure(arguments.ways)
     print_table([{key: value for key, value in row.items() if key != "each"} for row in rows])
     settings = {"recipe": "pocket-demo", "changed": bench.settings, "people": arguments.people, "photos": PHOTOS}
     load = {"load before": bench.load, "load after": os.getloadavg()[0]}
@@ -91,7 +93,7 @@ class Bench:
                 for path in sorted(folder.iterdir())[PHOTOS:]:
                     path.unlink()
 
-    def measure(self) -> list[dict[str, Any]]:
+    def measure(self, wanted: Sequence[str]) -> list[dict[str, Any]]:
         """A row for each way; what an earlier call in this folder measured is kept."""
         ways: dict[str, Callable[[], dict[str, Any]]] = {
             "one": lambda: self.row("one after another", "one", address=WITHOUT_RAY),
@@ -101,6 +103,8 @@ class Bench:
         }
         rows = []
         for name, way in ways.items():
+            if name not in ("one", *wanted):
+                continue
             kept = self.out / f"{name}.json"
             if not kept.is_file():
                 shutil.rmtree(self.out / name, ignore_errors=True)

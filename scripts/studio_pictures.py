@@ -59,6 +59,8 @@ def main() -> None:
                 take(opened, studio, arguments.out, [("projects", ""), *rest])
         finally:
             studio.stop()
+    taken = list(arguments.out.glob("*.webp"))
+    print(f"{len(taken)} pictures, {sum(path.stat().st_size for path in taken) / 2**20:.2f} MiB in {arguments.out}")
 
 
 def recipe(root: Path) -> Path:
@@ -154,16 +156,13 @@ def take(opened: Any, studio: Studio, out: Path, screens: list[tuple[str, str]])
             settle(page)
             shot(page, out / f"{screen}-{look}.webp")
         page.context.close()
-    total = sum(path.stat().st_size for path in out.glob("*.webp"))
-    print(f"{len(list(out.glob('*.webp')))} pictures, {total / 2**20:.2f} MiB in {out}")
 
 
 def settle(page: Any) -> None:
     """Wait for what is still being reckoned, and for the pictures."""
     page.wait_for_function("!document.querySelector('#outlook .busy, #page-photos .chip.busy')")
-    page.wait_for_function(
-        "[...document.images].every(one => one.loading === 'lazy' || (one.complete && one.naturalWidth))"
-    )
+    there = "one => one.loading === 'lazy' || one.src.startsWith('data:') || (one.complete && one.naturalWidth)"
+    page.wait_for_function(f"[...document.images].every({there})")
     time.sleep(0.5)
 
 

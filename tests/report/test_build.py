@@ -288,3 +288,24 @@ def test_importing_the_report_loads_neither_matplotlib_nor_pillow() -> None:
         "import sys, portrayal.report; sys.exit(any(name in sys.modules for name in ('matplotlib', 'PIL', 'jinja2')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_blind_votes_stand_beside_the_measures(make_run: MakeRun) -> None:
+    folder = make_run()
+    html, markdown = built(folder)
+    assert "What people chose" not in html + markdown
+    rows = [
+        {"a": "base", "b": "unet", "wins": 1, "losses": 3, "ties": 2, "share": 0.25, "low": 0.046, "high": 0.699},
+        {"a": "base", "b": "lora-8", "wins": 0, "losses": 0, "ties": 4, "share": None, "low": None, "high": None},
+        {"a": "<b>", "b": "nobody"},
+    ]
+    (folder / "votes.json").write_text(json.dumps({"schema": 1, "votes": [], "tally": rows}))
+    html, markdown = built(folder)
+    Page(html)
+    for page in (html, markdown):
+        assert "What people chose" in page
+        assert "25 %" in page
+        assert "5 % to 70 %" in page
+        assert "<b> against" not in page
+    (folder / "votes.json").write_text("{")
+    assert "What people chose" not in built(folder)[0]

@@ -17,6 +17,7 @@ import pytest
 from portrayal.run import Run
 from portrayal.studio.jobs import Queue
 from portrayal.studio.projects import Project, Projects
+from portrayal.studio.worker import STARTED
 
 TINY = Path(__file__).parents[1] / "tiny.toml"
 
@@ -44,6 +45,9 @@ def root(tmp_path: Path) -> Iterator[Path]:
     for process in psutil.process_iter(["cmdline"]):
         if any(str(folder) in part for part in process.info["cmdline"] or ()) and process.pid != os.getpid():
             process.kill()
+    for worker in STARTED:
+        worker.wait(10)
+    STARTED.clear()
 
 
 @pytest.fixture
@@ -80,7 +84,7 @@ def finished(projects: Projects, tiny_run: Run) -> Project:
 def until() -> Callable[[Callable[[], bool], float], None]:
     """Waits for something to come true."""
 
-    def wait(true: Callable[[], bool], seconds: float = 120) -> None:
+    def wait(true: Callable[[], bool], seconds: float = 300) -> None:
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, "it did not come true"

@@ -97,6 +97,20 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Votes:
+    """What blind votes said of two models; ``low`` and ``high`` are the ends of the share's 95 % interval."""
+
+    a: str
+    b: str
+    wins: int
+    losses: int
+    ties: int
+    share: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
 class Record:
     """Everything that a report shows; ``pictures[model][scene][seed]`` are paths.
 
@@ -114,6 +128,7 @@ class Record:
     controls: tuple[Control, ...]
     provenance: Json
     config: str
+    votes: tuple[Votes, ...] = ()
 
     @property
     def settings(self) -> Json:
@@ -192,7 +207,15 @@ def read_run(folder: Path) -> Record:
         controls=tuple(_controls(folder / "images" / "control")),
         provenance=_json(folder / "run.json"),
         config=_text(folder / "config.toml"),
+        votes=tuple(_votes(_json(folder / "votes.json"))),
     )
+
+
+def _votes(told: Json) -> Iterable[Votes]:
+    for row in rows(told.get("tally")):
+        wins, losses, ties = (int(number(row.get(key)) or 0) for key in ("wins", "losses", "ties"))
+        share, low, high = (number(row.get(key)) for key in ("share", "low", "high"))
+        yield Votes(text(row.get("a")), text(row.get("b")), wins, losses, ties, share, low, high)
 
 
 def _models(folder: Path, scores: Scores) -> tuple[Model, ...]:

@@ -18,7 +18,9 @@ def write_report(run: Run, *, progress: Progress = silent) -> Path:
     """
     from portrayal.report import build_report
 
-    inputs = [fingerprint(scores_of(run)), *evaluated_files(run)]
+    votes = run.folder / "votes.json"
+    voted = [fingerprint(votes.read_text(encoding="utf-8"))] if votes.is_file() else []
+    inputs = [fingerprint(scores_of(run)), *evaluated_files(run), *voted]
     page = run.folder / "report.html"
     if run.finished("report", inputs) and page.is_file():
         progress(Event("report", "skipped"))

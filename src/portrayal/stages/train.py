@@ -102,11 +102,13 @@ def train_final(run: Run, model: str, last_step: int, *, progress: Progress = si
         return
     if processes.first:
         drop_folder(folder)  # of another model, or to another step
-    with shared_stage(run, f"train.{FINAL}", settings, progress, processes, stops=False) as tick:
+    with (
+        onlooking(run, live=False) as onlooker,
+        shared_stage(run, f"train.{FINAL}", settings, progress, processes, stops=False) as tick,
+    ):
         task = trainer.Task(FINAL, method, training_data(run, None, progress), folder, last_step=last_step)
         tell = teller(run, f"train.{FINAL}", progress)
-        with onlooking(run, live=False) as onlooker:
-            trainer.train(base_of(run), [task], run.config, work, tick, tell, processes, onlooker)
+        trainer.train(base_of(run), [task], run.config, work, tick, tell, processes, onlooker)
         if processes.first:
             publish_model(run, FINAL, model, num_photos(run, None))
 
@@ -169,11 +171,13 @@ def train_together(
         write_json(work / "names.json", list(names))
     settings = {name: run.config.methods[run.config.trials[name].model].model_dump() for name in names}
     data = {fold: training_data(run, fold, progress) for fold in {run.config.trials[name].fold for name in names}}
-    with shared_stage(run, f"train.{title_of(names)}", settings, progress, processes, stops=False) as tick:
+    with (
+        onlooking(run, live=live) as onlooker,  # before the stage is seen: what was asked of another is forgotten
+        shared_stage(run, f"train.{title_of(names)}", settings, progress, processes, stops=False) as tick,
+    ):
         tasks = [task_of(run, run.config.trials[name], data) for name in names]
         tell = teller(run, f"train.{title_of(names)}", progress)
-        with onlooking(run, live=live) as onlooker:
-            trainer.train(base_of(run), tasks, run.config, work, tick, tell, processes, onlooker)
+        trainer.train(base_of(run), tasks, run.config, work, tick, tell, processes, onlooker)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ MOST_PICTURES = 64
 
 LONGEST_PROMPT = 2000
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
-FORM = re.compile(r"[a-z-]+")
+FORM = re.compile(r"[a-z][a-z-]*")
 CONTROL_KIND = re.compile(r"[a-z]+(:[0-9.]+)?(:[0-9.]+-[0-9.]+)?")
 PAINT = frozenset({"prompts", "models", "count", "seed", "controls", "control_kinds", "settings", "strength"})
 EXPORT = frozenset({"forms", "models", "precision", "strength", "rank"})

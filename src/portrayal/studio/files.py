@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from portrayal import MachineError, UsageError, atomic_path
 
 LONGEST_NAME = 64
@@ -87,3 +89,22 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def live_of(run_folder: Path) -> dict[str, Any]:
+    """What a run's process says it is doing; empty where that process is gone, whoever started it."""
+    told = read_json(run_folder / "live.json")
+    try:
+        born = born_at(int(told["process"]))
+        return told if born and born <= float(told["time"]) else {}  # else the number is another process's by now
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def born_at(process: int) -> float:
+    """When a process began, in Unix seconds; 0 if it is gone, or dead and only not buried yet."""
+    try:
+        found = psutil.Process(process)
+        return 0.0 if found.status() == psutil.STATUS_ZOMBIE else float(found.create_time())
+    except (psutil.Error, ValueError, OverflowError):
+        return 0.0

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from portrayal import MachineError, UsageError, request_of_training
-from portrayal.studio.files import locked, read_json, write_json
+from portrayal.studio.files import live_of, locked, read_json, write_json
 from portrayal.studio.projects import WORKSHOP, Project, Projects
 
 Kind = Literal["run", "paint", "export", "report"]
@@ -181,7 +181,9 @@ class Queue:
     def request(self, id: str, what: Literal["stop", "sample"]) -> Job:
         """Ask something of the training under way."""
         job = self.job(id)
-        if job.state != "running" or not request_of_training(self.project(job).run_folder, what):
+        folder = self.project(job).run_folder
+        training = str(live_of(folder).get("stage", "")).startswith("train.")
+        if job.state != "running" or not training or not request_of_training(folder, what):
             raise UsageError(f"Job {id} is not training at the moment.")
         return job
 

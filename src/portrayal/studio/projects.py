@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from portrayal import UsageError, effort_settings
-from portrayal.studio.files import below, checked_name, locked, read_json, write_json
+from portrayal.studio.files import below, checked_name, live_of, locked, read_json, write_json
 
 Quality = Literal["quick", "balanced", "thorough"]
 State = Literal["new", "photos", "planned", "queued", "running", "paused", "failed", "done"]
@@ -194,8 +194,8 @@ class Project:
             return "done"
         if jobs and jobs[-1].state == "failed":
             return "failed"
-        if self.started:
-            return "paused"
+        if self.started:  # by a command, perhaps, which may be at it
+            return "running" if live_of(self.run_folder) else "paused"
         return "new" if not self.photos else "planned" if self.choices.settled else "photos"
 
 

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any, Literal
 
 from portrayal import Config, Run
-from portrayal.studio.files import read_json
+from portrayal.studio.files import live_of, read_json
 from portrayal.studio.jobs import AT_WORK, Failure, Job, Queue
 from portrayal.studio.projects import PICTURES, Project, State
 
@@ -159,7 +159,7 @@ def look(project: Project) -> View:
         stages = [StageView("prepare", "prepare photos", "running")] if job and job.state in AT_WORK else []
         return View(project.name, state, job, stages, [], None, None, False, [], lines, failure)
     events = log_of(run.folder / "events.jsonl").rows()
-    live = read_json(run.folder / "live.json") if state == "running" else {}
+    live = live_of(run.folder) if state == "running" else {}
     lanes = [*lanes_of(run, live)]
     stages = stages_of(run, events, live, lanes, finished=state == "done")
     notes = [(row["stage"], row["message"]) for row in events if row.get("kind") == "note"]
@@ -451,7 +451,9 @@ def share_of(run: Run, name: str, events: Sequence[Any], live: Mapping[str, Any]
         mine = [one for one in lanes if (one.name == "unet") == (name == "train.unet") and one.name != "final"]
         steps = sum(one.total * one.trainings for one in mine)
         return sum(one.step * one.trainings for one in mine) / steps if steps else 0.0
-    whole = {"steps": len(run.config.methods), "generate": len(run.config.trials) + 1, "final": 2}
+    if name == "steps":
+        return sum(read_share(run, model) for model in run.config.methods) / len(run.config.methods)
+    whole = {"generate": len(run.config.trials) + 1, "final": 2}
     if name == "control":
         whole["control"] = len(run.config.control.kinds) * min(3, 1 + len(run.config.methods))
     ended = {event["stage"] for event in events if event.get("kind") == "finished" and part_of(event["stage"]) == name}
@@ -459,9 +461,18 @@ def share_of(run: Run, name: str, events: Sequence[Any], live: Mapping[str, Any]
     return min(1.0, (len(ended) + under_way) / whole.get(name, max(1, len(ended) + 1)))
 
 
+def read_share(run: Run, model: str) -> float:
+    """How much of a model's readings are there: they are looked at while it trains, or afterwards."""
+    if (run.model_folder(model) / "curve.json").is_file():
+        return 1.0
+    trials = [trial.name for trial in run.config.trials.values() if trial.model == model]
+    read = sum(1 for trial in trials for _ in run.model_folder(trial).glob("steps/*/heldout.json"))
+    return min(1.0, read / (len(trials) * run.config.study.readings))
+
+
 def left(estimated: float | None, share: float, seconds: float) -> float | None:
     """Seconds that a part has left: at its own pace once a tenth is done, before that as was reckoned."""
-    if share > 0.1 and seconds > 1:
+    if share > 0.1 and seconds > 1:  # of one that has not begun there are none
         return seconds / share * (1 - share)
     return None if estimated is None else estimated * (1 - share)
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 from filelock import FileLock, Timeout
 
 from portrayal import MachineError, PortrayalError
 from portrayal.studio.commands import command
+from portrayal.studio.files import born_at
 from portrayal.studio.jobs import AT_WORK, Failure, Job, Queue
 from portrayal.studio.projects import WORKSHOP
 
@@ -48,6 +48,10 @@ MEANINGS = {
 """What exit codes mean of commands that could not say so themselves; see :mod:`portrayal.errors`."""
 
 
+STARTED: list[subprocess.Popen[bytes]] = []
+"""Workers that this process started: looked at again, so that none is left a zombie."""
+
+
 def ensure_worker(root: Path, recipe: str | None = None) -> None:
     """Start a worker if none is at work."""
     lock = FileLock(worker_lock(root))
@@ -56,15 +60,16 @@ def ensure_worker(root: Path, recipe: str | None = None) -> None:
             pass
     except Timeout:
         return
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    STARTED[:] = [one for one in STARTED if one.poll() is None]
     with (root / WORKSHOP / "worker.log").open("ab") as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "portrayal.studio.worker", str(root), *([recipe] if recipe else [])],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=True,
+        STARTED.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "portrayal.studio.worker", str(root), *([recipe] if recipe else [])],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         )
 
 
@@ -76,15 +81,12 @@ def worker_lock(root: Path) -> Path:
 
 def work(root: Path, recipe: str | None = None, idle: float = IDLE) -> None:
     """Do what is queued until there has been nothing for a while; at once nothing where another worker is at work."""
-    if hasattr(signal, "SIGINT"):  # a shell starts what it does not wait for with Ctrl-C ignored, and so would children
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     queue = Queue(root, recipe)
     try:
         with FileLock(worker_lock(root)).acquire(timeout=0):
             reserve(root)
             last = time.monotonic()
-            while time.monotonic() - last < idle:
-                job = next_job(queue)
+            while (job := next_job(queue)) is not None or time.monotonic() - last < idle:
                 if job is None:
                     time.sleep(TICK)
                     continue
@@ -156,7 +158,7 @@ class Shift:
                 env=os.environ | {"COLUMNS": "120", "NO_COLOR": "1"},
                 start_new_session=True,
             )
-        process = (self.child.pid, psutil.Process(self.child.pid).create_time())
+        process = (self.child.pid, born_at(self.child.pid))
         started = self.job.started or time.time()
         self.keep(state="running", started=started, process=process, wish="", error=None)
 
@@ -183,14 +185,8 @@ class Shift:
         """Whether the command is at work."""
         if self.child is not None:
             return self.child.poll() is None
-        if self.job.process is None:
-            return False
-        try:
-            process = psutil.Process(self.job.process[0])
-            same = abs(process.create_time() - self.job.process[1]) < 1
-            return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-        except psutil.Error:
-            return False
+        process, born = self.job.process or (0, 0.0)
+        return bool(process) and abs(born_at(process) - born) < 1
 
     def send(self, number: int) -> None:
         """Send the command a signal, if it is still there."""
@@ -244,4 +240,5 @@ class Shift:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell may have had it ignored, and children would inherit that
     work(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)

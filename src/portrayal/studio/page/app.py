@@ -56,10 +56,11 @@ def make_page(root: Path, recipe: str | None = None) -> Any:
     everything = Projects(root, recipe)
 
     def show(data: dict[str, Any], request: gr.Request) -> dict[str, Any]:
-        return answer(everything, {key: data.get(key) for key in ("place", "languages", "chosen", "kept")}, request)
+        told = data if isinstance(data, dict) else {}
+        return answer(everything, {key: told.get(key) for key in ("place", "languages", "chosen", "kept")}, request)
 
     def act(data: dict[str, Any], request: gr.Request) -> dict[str, Any]:
-        return answer(everything, data, request)
+        return answer(everything, data if isinstance(data, dict) else {}, request)
 
     with gr.Blocks(title="Portrayal", analytics_enabled=False) as blocks:
         gr.HTML(
