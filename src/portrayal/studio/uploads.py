@@ -131,7 +131,7 @@ def accept_photos(project: Project, files: Sequence[tuple[Path, str]]) -> list[A
 
 def accept_file(project: Project, path: Path, name: str) -> Iterator[Accepted]:
     """Take one uploaded file."""
-    size, archive = path.stat().st_size, zipfile.is_zipfile(path)
+    size, archive = path.stat().st_size, is_archive(path)
     if size > (MAX_ARCHIVE_BYTES if archive else MAX_BYTES):
         yield Accepted(name, f"it has {size >> 20} MB; a photo may have {MAX_BYTES >> 20}")
         return
@@ -147,6 +147,14 @@ def accept_file(project: Project, path: Path, name: str) -> Iterator[Accepted]:
         yield Accepted(name, "there is no picture in it")
     for photo in found.photos:
         yield accept_content(project, shown_name(photo.name) if archive else name, photo.content, photo.caption)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a ZIP archive; Python's own question raises for some that are not whole."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return False
 
 
 def accept_content(project: Project, name: str, content: Any, caption: str | None) -> Accepted:
