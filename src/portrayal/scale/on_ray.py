@@ -102,6 +102,9 @@ def results(ray: Any, jobs: Sequence[Job], store: Store, at_once: int | None, *,
         job, share = waiting.pop(ready)
         try:
             outcome: Outcome = ray.get(ready)
+        except ray.exceptions.RayTaskError as error:  # a fault of ours: it would be the same again
+            yield lost(job.study.name, 1, str(error).strip().splitlines()[-1])
+            continue
         except ray.exceptions.RayError as error:
             if isinstance(error, ray.exceptions.RaySystemError):
                 raise MachineError(f"Ray's head is gone: {error}", "Start it; the same command goes on.") from error
