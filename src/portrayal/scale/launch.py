@@ -44,7 +44,7 @@ def share_out(arguments: Sequence[str], count: int, *, cpu: bool = False) -> int
             failed = wait(started)
         if handed_on and any(process.returncode == INTERRUPTED for process in started):
             return INTERRUPTED
-        if failed and said[failed].is_file():  # the first has spoken for itself
+        if failed and started[failed].returncode != started[0].returncode:  # else the first has said the same
             sys.stderr.write(said[failed].read_text(encoding="utf-8", errors="replace"))
         return 0 if failed is None else exit_code(started[failed].returncode)
 
