@@ -132,13 +132,16 @@ class Noted:
         assert self.errors == []
 
 
+SETTLED = """Promise.all(document.getAnimations().filter(one => one instanceof CSSTransition)
+    .map(one => one.finished.catch(() => null)))"""
+"""Waits until nothing fades any more: what is half shown is pale."""
+
+
 def serious(page: Any) -> list[str]:
     """What axe-core finds that is serious or critical."""
     from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 
-    page.evaluate(
-        "Promise.all(document.getAnimations().map(one => one.finished.catch(() => null)))"
-    )  # half shown is pale
+    page.evaluate(SETTLED)
     found = Axe().run(page).response["violations"]
     return [
         f"{one['id']}: {node['html'][:200]} {node.get('failureSummary', '')[:300]}"

@@ -18,6 +18,8 @@ from portrayal.errors import MachineError
 from portrayal.interruption import SIGNALS
 
 INTERRUPTED = 130
+ECHO = 3.0
+"""Seconds in which the first process meets the same mistake as another, if all do: then it is said once."""
 GRACE = 30.0
 """Seconds that the other processes have to keep where they are, once one has failed."""
 
@@ -90,6 +92,8 @@ def wait(started: Sequence[subprocess.Popen[bytes]]) -> int | None:
         codes = [process.poll() for process in started]
         failed = [rank for rank, code in enumerate(codes) if code]
         if failed:
+            with suppress(subprocess.TimeoutExpired):
+                started[0].wait(ECHO)
             stop(started)
             # Told to stop, all do; one that failed by itself did so first, and not for want of another.
             return min(failed, key=lambda rank: (codes[rank] == INTERRUPTED, rank))
