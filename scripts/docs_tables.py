@@ -207,6 +207,15 @@ def small_cards() -> str:
     return "\n".join(lines)
 
 
+def small_quality() -> str:
+    """What training without fp32 masters costs."""
+    lines = ["| full UNet of `pocket` | seed | held-out loss | likeness |", "|---|---|---|---|"]
+    for row in rows_of("small_cards_quality", "quality"):
+        if row["seed"] != "":
+            lines.append(f"| {row['way']} | {row['seed']} | {row['held-out loss']:.4f} | {row['identity']:.3f} |")
+    return "\n".join(lines)
+
+
 def short(value: Any) -> str:
     """A count as it is, an error with its power of ten."""
     return f"{value:.1e}" if isinstance(value, float) and value else str(value or 0)
@@ -318,6 +327,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "painting": painting_speeds,
         "experiment": experiment,
         "small": small_cards,
+        "quality": small_quality,
         "cores": two_cores,
         "gpu": partial(packs, "lora_packs"),
         "cpu": partial(packs, "lora_packs_cpu"),
