@@ -59,6 +59,12 @@ def test_every_command_line_is_one_that_exists(name: str) -> None:
         load_config(recipe, overrides(values.get("base"), values.get("class_noun"), values.get("settings")))
 
 
+def test_every_command_has_its_line() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    commands = typer.main.get_command(app).commands
+    assert not [name for name in commands if not re.search(rf"^\| `{name}[ `]", page, re.MULTILINE)]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_make_target_and_module_is_there(name: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
