@@ -1,6 +1,6 @@
 """A coverage-guided fuzzer on one parser of ours: it looks for inputs that reach code no other reached.
 
-    python -m benchmarks.fuzz PARSER [--minutes 10]      PARSER of benchmarks/parsers.py, or `all`
+    python -m benchmarks.fuzz PARSER [--minutes 10] [--jobs 1]      PARSER of benchmarks/parsers.py, or `all`
 
 Needs atheris (`pip install 'portrayal[fuzz]'`, Linux). It starts from `benchmarks/corpus/PARSER`, which is committed
 and small, and from the whole files that parsers.py makes; with `--keep` it leaves there the smallest inputs that
@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parser")
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--jobs", type=int, default=1, help="parsers at once, each on a core of its own")
     parser.add_argument("--keep", action="store_true", help="add what reached something new to the corpus")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -109,10 +111,11 @@ def main() -> None:
 
     names = list(PARSERS) if arguments.parser == "all" else [arguments.parser]
     before = {row["parser"]: row for row in earlier("fuzz") or []}
-    for name in names:
-        before[name] = fuzz(name, arguments.minutes, arguments.keep)
-        print(before[name], flush=True)
-        save("fuzz", list(before.values()), {"seconds": SECONDS, "memory_mib": MEMORY_MIB})
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for found in pool.map(lambda name: fuzz(name, arguments.minutes, arguments.keep), names):
+            before[found["parser"]] = found
+            print(found, flush=True)
+            save("fuzz", list(before.values()), {"seconds": SECONDS, "memory_mib": MEMORY_MIB})
     print_table(list(before.values()))
     sys.exit(any(row["faults"] for row in before.values()))
 

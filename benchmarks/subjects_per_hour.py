@@ -1,12 +1,13 @@
 """Subjects per hour of one card: the default study one after another, and several studies sharing the card.
 
-    python -m benchmarks.subjects_per_hour [--subjects 8] [--shares 1 2 4] [--base FOLDER] [--set section.key=value]
+    python -m benchmarks.subjects_per_hour [--subjects 8] [--shares 0 1 2 4] [--base FOLDER] [--set section.key=value]
 
 Stable Diffusion 1.5's shapes with random weights, 512 px, the recipe of 80 GB with the settings of `experiment_speed`,
 but three folds and the model trained once more on all photos, as by default. Every subject is the example photos in a
 folder of its own. `portrayal batch` does them by Ray with so many at once: a share of one is one study at a time in one
-worker that keeps the base; `without Ray` is one process after another. Seconds count from the start of the command to
-its end; class images are painted by the first way and kept for all. `peak GiB` is the largest of a study's trainings.
+worker that keeps the base; 0, without Ray, is one process after another. Seconds count from the start of the command to
+its end; class images are painted by the first way and kept for all that follow in the same call. `peak GiB` is the
+largest of a study's trainings. Results join those of earlier calls on the same commit and machine.
 
 Needs a CUDA GPU. Without one a few steps of `pocket` pass through the same on two workers, and nothing is kept.
 """
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.experiment_speed import SETTINGS, TRIAL
-from benchmarks.record import print_table, read, save
+from benchmarks.record import earlier, print_table, read, save
 from benchmarks.standins import base_here, write_scorers
 from benchmarks.timing import PHOTOS, on_gpu
 
@@ -36,7 +37,7 @@ def main() -> None:
     """Measure, print, record on a GPU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", type=int, default=8)
-    parser.add_argument("--shares", type=int, nargs="*", default=[1, 2, 4], help="studies at once")
+    parser.add_argument("--shares", type=int, nargs="*", default=[0, 1, 2, 4], help="studies at once")
     parser.add_argument("--base", type=Path, help="folder of the stand-in base, written if it is not there")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     arguments = parser.parse_args()
@@ -46,14 +47,15 @@ def main() -> None:
         environment = os.environ | {"PORTRAYAL_CACHE": str(folder / "cache")}
         if on_gpu():
             environment |= {"HF_HOME": str(write_scorers(folder / "hub")), "HF_HUB_OFFLINE": "1"}
-        rows = []
-        for share in (0, *arguments.shares):
-            rows.append(row(base, subjects, folder / f"runs-{share}", share, environment, arguments.settings))
+        rows: list[dict[str, Any]] = (earlier("subjects_per_hour") or {"rows": []})["rows"]
+        for share in arguments.shares:
+            found = row(base, subjects, folder / f"runs-{share}", share, environment, arguments.settings)
+            rows = [one for one in rows if one["studies at once"] != found["studies at once"]] + [found]
+            if on_gpu():  # after each: the machine may be lent for less time than all of them take
+                settings = {"settings": [*SETTINGS, *DEFAULT_STUDY], "changed": arguments.settings}
+                save("subjects_per_hour", {"rows": rows}, settings)
             shutil.rmtree(folder / f"runs-{share}")
     print_table(rows)
-    if on_gpu():
-        settings = {"settings": [*SETTINGS, *DEFAULT_STUDY], "changed": arguments.settings}
-        print(save("subjects_per_hour", {"rows": rows}, settings))
 
 
 def copies(folder: Path, count: int) -> Path:

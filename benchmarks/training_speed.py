@@ -42,7 +42,7 @@ import torch
 import portrayal
 from benchmarks import peers
 from benchmarks.limits import training_limit
-from benchmarks.record import earlier, print_table, save
+from benchmarks.record import earlier, print_table, read, save
 from benchmarks.standins import base_here
 from benchmarks.timing import (
     ONE_PHOTO,
@@ -60,6 +60,7 @@ from portrayal.config import Config, Method
 from portrayal.models.source import find_base
 
 SCRIPTS = {"unet": "train_dreambooth.py", "lora": "train_dreambooth_lora.py"}
+PLAIN, WATCHED = ("portrayal",), ("benchmarks.profile",)
 FIRST_STEP = (12.0, 6.0)
 """Seconds to the first step: at most, and aimed at."""
 
@@ -167,8 +168,11 @@ def beside(row: dict[str, Any], batch: int, timed: peers.Timed | None) -> dict[s
     return row | {"diffusers": round(theirs, 2), "times diffusers": round(row["images/s"] / theirs, 2)}
 
 
-def first_steps(base: str, repeats: int) -> list[float]:
-    """Seconds to the first record of a prepared run, again and again; one before them fills the caches."""
+def first_steps(base: str, repeats: int) -> tuple[list[float], list[dict[str, Any]]]:
+    """Seconds to the first record of a prepared run, again and again; one before them fills the caches.
+
+    And where the seconds of one more go, by `benchmarks.profile`.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         config = plain_config(base, "study.full_unet=false", "study.ranks=[64]", "study.folds=1")
@@ -176,13 +180,15 @@ def first_steps(base: str, repeats: int) -> list[float]:
         taken = []
         for number in range(repeats + 1):
             run = shutil.copytree(prepared.folder, folder / f"run-{number}")
-            taken.append(seconds_to_record(run, folder / "cache", records=1 if number else WARM_UP_STEPS))
-        return taken[1:]
+            taken.append(seconds_to_record(PLAIN, run, folder / "cache", records=1 if number else WARM_UP_STEPS))
+        run = shutil.copytree(prepared.folder, folder / "profiled")
+        seconds_to_record((*WATCHED, str(folder / "profile.json")), run, folder / "cache", records=1)
+        return taken[1:], read(folder / "profile.json")
 
 
-def seconds_to_record(run: Path, cache: Path, records: int) -> float:
+def seconds_to_record(program: Sequence[str], run: Path, cache: Path, records: int) -> float:
     """Seconds from the start of `portrayal train` to a number of records; the training is stopped there."""
-    command = [sys.executable, "-m", "portrayal", "train", str(run)]
+    command = [sys.executable, "-m", *program, "train", str(run)]
     environment = os.environ | {"PORTRAYAL_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
     log, started = run.with_suffix(".log"), time.perf_counter()
     with log.open("w", encoding="utf-8") as said, ended(command, said, environment) as process:
@@ -203,12 +209,12 @@ def ended(command: Sequence[str], said: Any, environment: dict[str, str]) -> Ite
             process.terminate()
 
 
-def first_row(base: str, config: Config, repeats: int, scripts: Path | None) -> dict[str, Any]:
-    """Ours, and diffusers' LoRA script."""
-    taken = first_steps(base, repeats)
+def first_row(base: str, config: Config, repeats: int, scripts: Path | None) -> tuple[dict[str, Any], list[Any]]:
+    """Ours, and diffusers' LoRA script; and where the seconds of ours go."""
+    taken, where = first_steps(base, repeats)
     timed = run_peer(scripts / SCRIPTS["lora"], config, "lora", 1, until=1) if scripts else None
     seconds = statistics.median(taken)
-    return {
+    row = {
         "first step": "LoRA 64, batch 1",
         "seconds": round(seconds, 2),
         "each": [round(one, 2) for one in taken],
@@ -217,6 +223,7 @@ def first_row(base: str, config: Config, repeats: int, scripts: Path | None) -> 
         "diffusers": round(timed.first, 2) if timed else "",
         "times as quick": round(timed.first / seconds, 2) if timed else "",
     }
+    return row, where
 
 
 def parsed() -> argparse.Namespace:
@@ -262,11 +269,15 @@ def main() -> None:
                 for same in beside_it(line, figures):
                     keep(figures, beside(same, line.batch, timed), settings)
         if "first" in arguments.parts:
-            figures["first_step"] = first_row(base, config, arguments.repeats, arguments.peers)
+            figures["first_step"], figures["of the first step"] = first_row(
+                base, config, arguments.repeats, arguments.peers
+            )
     if figures["training"]:
         print_table(figures["training"])
     if "first_step" in figures:
         print_table([figures["first_step"]])
+        for one in figures["of the first step"]:
+            print(f"{one['seconds']:6.2f} {'  ' * one['depth']}{one['what']}")
     if on_gpu():
         print(save("training_speed", figures, settings))
 

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from portrayal.config import BaseConfig, Config, LoraMethod, UnetMethod
 from portrayal.errors import TrainingDivergedError
+from portrayal.models import lean
 from portrayal.models.base import load_base
 from portrayal.models.source import find_base
 from portrayal.settings import load_config
 from portrayal.training import trainer
 from portrayal.training.graph import CapturedStep
-from portrayal.training.step import launch, train_step
+from portrayal.training.optimizers import small_adamw
+from portrayal.training.step import gradients, launch, train_step
 from portrayal.training.trainer import Task, session
 
 pytestmark = [
@@ -131,6 +133,53 @@ def test_every_way_of_training_can_be_captured(case: str, encoded, tmp_path: Pat
     for captured, plain in zip(found, expected, strict=True):
         assert float((captured / plain - 1).abs().max()) < 2e-2
         assert not torch.equal(plain[0], plain[-1])
+
+
+@pytest.mark.parametrize("case", ["unet", "pack with text", "unet, fp16"])
+def test_what_cannot_be_captured_is_trained_plainly_and_said_once(
+    case: str, encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forced: a question to the GPU in the middle of each recording."""
+
+    def asks(state: Any, inputs: Any) -> Any:
+        outputs = gradients(state, inputs)
+        outputs.losses.sum().item()
+        return outputs
+
+    monkeypatch.setattr("portrayal.training.graph.gradients", asks)
+    methods, settings = CASES[case]
+    tasks = tasks_of([one.model_copy(update={"max_train_steps": FEW}) for one in methods], encoded, tmp_path / "ours")
+    said, config = list[str](), config_of(*settings)
+    trainer.train(cuda_base(config), tasks, config, tmp_path / "work", lambda *_: None, said.append)
+    assert len(said) == 1
+    assert "one launch at a time" in said[0]
+    for found, expected in zip(map(losses_of, tasks), losses_with(False, case, FEW, encoded, tmp_path), strict=True):
+        assert float((found / expected - 1).abs().max()) < 2e-2
+
+
+@pytest.mark.parametrize("method", [UNET, UNET.model_copy(update={"master_weights": False})], ids=["masters", "small"])
+def test_without_a_compiler_a_training_goes_on_with_plain_kernels(
+    method: UnetMethod, encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Forced: Triton finds nothing to build with, and nothing that was built before."""
+    lean.kernels_run.cache_clear()
+    monkeypatch.setattr("portrayal.models.kernels._geglu.run", refuse_to_build)
+    try:
+        base = load_base(find_base(BaseConfig(name="pocket")), device=torch.device("cuda"), dtype=torch.bfloat16)
+        (task,) = tasks_of([method.model_copy(update={"max_train_steps": FEW})], encoded, tmp_path / "plain")
+        trainer.train(base, [task], config_of(), tmp_path / "work", lambda *_: None)
+        assert caplog.text.count("no C compiler") == 1
+        assert not any("forward" in vars(part) for part in base.unet.modules())
+    finally:
+        lean.kernels_run.cache_clear()
+    (built,) = tasks_of([method.model_copy(update={"max_train_steps": FEW})], encoded, tmp_path / "built")
+    monkeypatch.undo()
+    trainer.train(cuda_base(config_of()), [built], config_of(), tmp_path / "work", lambda *_: None)
+    assert float((losses_of(task) / losses_of(built) - 1).abs().mean()) < 2e-2
+
+
+def refuse_to_build(*_: Any, **__: Any) -> None:
+    raise RuntimeError("Failed to find a C compiler: no C compiler")
 
 
 @pytest.mark.parametrize("graph", [True, False])
@@ -251,9 +300,9 @@ def test_masters_move_as_torch_moves_fp32_weights(encoded, tmp_path: Path, monke
         assert all(torch.equal(half, master.to(half.dtype)) for half, master in zip(halves, masters, strict=True))
 
 
-def test_eight_bit_averages_move_weights_as_torch_moves_them_on_average(encoded, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernel", [True, False])
+def test_eight_bit_averages_move_weights_as_torch_moves_them_on_average(kernel: bool) -> None:
     """The rounding is by chance: a weight ends beside where fp32 would, their mean where fp32 would."""
-    from portrayal.training.small_adamw import SmallAdamW
 
     torch.manual_seed(0)
     start = torch.randn(64, 64, 3, 3, device="cuda").mul(0.05).to(torch.bfloat16)
@@ -262,7 +311,8 @@ def test_eight_bit_averages_move_weights_as_torch_moves_them_on_average(encoded,
     gradients = [torch.randn(start.shape, device="cuda") * scale + 0.5 * scale for _ in range(40)]
     gradients = [one.to(torch.bfloat16).contiguous(memory_format=torch.channels_last) for one in gradients]
     weight, twin = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.double())
-    ours = SmallAdamW([{"params": [weight], "lr": 1e-3}], betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+    groups = [{"params": [weight], "lr": 1e-3}]
+    ours: Any = small_adamw(groups, kernels=kernel, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
     theirs = torch.optim.AdamW([twin], lr=1e-3, weight_decay=0.01)
     for gradient in gradients:
         weight.grad, twin.grad = gradient.clone(), gradient.double()
@@ -274,12 +324,12 @@ def test_eight_bit_averages_move_weights_as_torch_moves_them_on_average(encoded,
     assert float(rows.max()) < 0.05
 
 
-def test_a_step_that_is_skipped_moves_no_small_weight() -> None:
-    from portrayal.training.small_adamw import SmallAdamW
-
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_step_that_is_skipped_moves_no_small_weight(kernel: bool) -> None:
     weight = torch.nn.Parameter(torch.randn(300, device="cuda", dtype=torch.bfloat16))
     before = weight.detach().clone()
-    optimizer = SmallAdamW([{"params": [weight], "lr": 1e-2}], betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    groups = [{"params": [weight], "lr": 1e-2}]
+    optimizer: Any = small_adamw(groups, kernels=kernel, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
     weight.grad = torch.ones_like(weight)
     optimizer.found_inf = torch.ones((), device="cuda")
     optimizer.step()

@@ -13,7 +13,7 @@ from portrayal.models.source import find_base
 from portrayal.settings import load_config
 from portrayal.training import trainer
 from portrayal.training.eight_bits import BLOCK, codes_of, magnitudes
-from portrayal.training.small_adamw_cpu import SmallAdamW, rounded_by_chance
+from portrayal.training.small_adamw import SmallAdamW, rounded_by_chance
 
 METHOD = UnetMethod(learning_rate=1e-4, max_train_steps=4, master_weights=False, train_text_encoder=True)
 

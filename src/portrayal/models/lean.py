@@ -9,8 +9,8 @@ Shapes: B pictures, C channels, H and W their size, L tokens or places, D featur
 
 from __future__ import annotations
 
-from functools import partial
-from importlib.util import find_spec
+import logging
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -28,12 +28,29 @@ QUICKEST = [
 """Attention of many queries: cuDNN's takes half the time of PyTorch's own choice; of few, it takes more."""
 
 
+@lru_cache
+def kernels_run(device: torch.device) -> bool:
+    """Whether Triton's kernels can be built and run on a device; why they cannot on a GPU is said once."""
+    if device.type != "cuda":
+        return False
+    try:
+        from portrayal.models.kernels import gated
+
+        return bool(gated(torch.ones(1, 32, device=device, dtype=torch.float16)).isfinite().all())
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # without Triton, a compiler, or a GPU it knows: each says so in its own way
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        logging.getLogger(__name__).warning("Triton's kernels do not run here, so it is slower: %s", reason[0])
+        return False
+
+
 def make_lean(module: Any) -> None:
     """Let the blocks of a UNet (or ControlNet, or VAE) on CUDA run lean; its weights move to channels last.
 
-    Blocks of an unusual kind stay as they are; so does all of it where there is no Triton.
+    Blocks of an unusual kind stay as they are; so does all of it where Triton's kernels do not run.
     """
-    if find_spec("triton") is None:
+    if not kernels_run(next(module.parameters()).device):
         return
     from diffusers.models.activations import GEGLU
     from diffusers.models.attention import BasicTransformerBlock

@@ -56,7 +56,7 @@ def codes_of(values: Tensor, octaves: float, levels: int, generator: torch.Gener
     height = (torch.log2(share.clamp(min=1e-30)) / octaves + 1) * (levels - 1)  # from 0 to levels - 1
     low = height.clamp(0, levels - 2).floor()
     below, above = (torch.exp2(((low + up) / (levels - 1) - 1) * octaves) for up in (0, 1))
-    chance = torch.rand(len(values), generator=generator)
+    chance = torch.rand(len(values), generator=generator, device=values.device)
     between = low + 1 + (chance * (above - below) < share - below)
     codes = torch.where(height < 0, (chance * 2.0**-octaves < share).float(), between)
     return codes, tops

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import redirect_stdout
-from importlib.util import find_spec
 from io import StringIO
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from portrayal.config import OptimizerConfig
 from portrayal.errors import MachineError
+from portrayal.models.lean import kernels_run
 
 
 def build_optimizer(
@@ -27,14 +27,14 @@ def build_optimizer(
     common: dict[str, Any] = {"weight_decay": config.weight_decay}
     match config.name:
         case "adamw":
-            kind = groups[0]["params"][0].device.type
-            if kind == "cuda" and all("weights" in group for group in groups) and not scaled and find_spec("triton"):
+            device = groups[0]["params"][0].device
+            if all("weights" in group for group in groups) and not scaled and kernels_run(device):
                 from portrayal.training.master_adamw import MasterAdamW
 
                 return MasterAdamW(groups, betas=config.betas, eps=config.eps, **common)
             if all(weight.dtype == torch.bfloat16 for group in groups for weight in group["params"]):
-                return small_adamw(groups, kind, betas=config.betas, eps=config.eps, **common)
-            fast = {"fused": kind in ("cuda", "cpu"), "capturable": kind == "cuda"}
+                return small_adamw(groups, kernels=kernels_run(device), betas=config.betas, eps=config.eps, **common)
+            fast = {"fused": device.type in ("cuda", "cpu"), "capturable": device.type == "cuda"}
             return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, **fast, **common)
         case "adafactor":
             return torch.optim.Adafactor(groups, **common)
@@ -50,14 +50,15 @@ def build_optimizer(
     return optimizer
 
 
-def small_adamw(groups: list[dict[str, Any]], kind: str, **settings: Any) -> torch.optim.Optimizer:
-    """AdamW for bf16 weights without masters: one kernel on CUDA, plain torch elsewhere."""
-    if kind == "cuda":
-        from portrayal.training import small_adamw as module
-    else:
-        from portrayal.training import small_adamw_cpu as module  # type: ignore[no-redef]
-    optimizer: torch.optim.Optimizer = module.SmallAdamW(groups, **settings)
-    return optimizer
+def small_adamw(groups: list[dict[str, Any]], *, kernels: bool, **settings: Any) -> torch.optim.Optimizer:
+    """AdamW for bf16 weights without masters: as one kernel where kernels run, else in plain torch."""
+    if kernels:
+        from portrayal.training.small_adamw_kernel import SmallAdamWKernel
+
+        return SmallAdamWKernel(groups, **settings)
+    from portrayal.training.small_adamw import SmallAdamW
+
+    return SmallAdamW(groups, **settings)
 
 
 def package(name: str) -> Any:

@@ -1,8 +1,8 @@
-"""AdamW for small cards: bf16 weights without fp32 masters, and averages in 8 bits; on CUDA, in one kernel.
+"""AdamW for small cards: bf16 weights without fp32 masters, and averages in 8 bits; here in plain torch.
 
 A weight with its state takes 4 bytes, not 16. What is lost by rounding a step to bf16 would always be the same small
 steps; rounded by chance, up as often as it is near, a step is kept on average (Zamirai et al. 2020, arXiv:2010.06192).
-The averages are kept in 8 bits (`eight_bits`), rounded by chance too. `small_adamw_cpu` is the same in torch.
+The averages are kept in 8 bits (`eight_bits`), rounded by chance too. `small_adamw_kernel` does it in one kernel.
 """
 
 from __future__ import annotations
@@ -11,83 +11,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
-from portrayal.training.eight_bits import BLOCK, MEAN_OCTAVES, SQUARE_OCTAVES, averages_of
-from portrayal.training.master_adamw import lies_as
-
-CHUNK, TILES = 1 << 15, 8
-"""Elements of a program, and blocks held at once."""
-
-
-@triton.jit
-def _code(magnitude, largest, chance, octaves, levels):
-    """Codes 1 to `levels` of magnitudes, by logarithm, rounded by chance so that the mean is kept; 0 for nothing."""
-    share = magnitude / tl.where(largest > 0, largest, 1.0)
-    height = (tl.log2(tl.maximum(share, 1e-30)) / octaves + 1) * (levels - 1)  # from 0 to levels - 1
-    low = tl.floor(tl.minimum(tl.maximum(height, 0.0), levels - 2))
-    below, above = tl.exp2((low / (levels - 1) - 1) * octaves), tl.exp2(((low + 1) / (levels - 1) - 1) * octaves)
-    code = tl.where(height < 0, (chance * tl.exp2(-octaves) < share).to(tl.float32), low + 1)
-    upper = (chance * (above - below) < share - below).to(tl.float32)
-    return tl.where(height < 0, code, code + upper)
-
-
-@triton.jit
-def _magnitude(code, largest, octaves, levels):
-    """What a code stands for."""
-    return tl.where(code > 0, tl.exp2(((code - 1) / (levels - 1) - 1) * octaves), 0.0) * largest
-
-
-@triton.jit
-def _descend(
-    table_ptr, rates_ptr, clip_ptr, skip_ptr, step_ptr, beta1, beta2, eps, decay,
-    MEAN_OCTAVES: tl.constexpr, SQUARE_OCTAVES: tl.constexpr,
-    CHUNK: tl.constexpr, BLOCK: tl.constexpr, TILES: tl.constexpr,
-):  # fmt: skip
-    """One chunk of one weight; its row in the table says where it lies."""
-    program = tl.program_id(0)
-    row = table_ptr + 8 * program
-    weight_ptr = tl.load(row).to(tl.pointer_type(tl.bfloat16))
-    gradient_ptr = tl.load(row + 1).to(tl.pointer_type(tl.bfloat16))
-    mean_ptr = tl.load(row + 2).to(tl.pointer_type(tl.int8))
-    square_ptr = tl.load(row + 3).to(tl.pointer_type(tl.uint8))
-    mean_top_ptr = tl.load(row + 4).to(tl.pointer_type(tl.float32))
-    square_top_ptr = tl.load(row + 5).to(tl.pointer_type(tl.float32))
-    count = tl.load(row + 6)
-    rate = tl.load(rates_ptr + tl.load(row + 7))
-    clip, step = tl.load(clip_ptr), tl.load(step_ptr)
-    first, second = 1 - tl.exp2(step * tl.log2(beta1)), 1 - tl.exp2(step * tl.log2(beta2))
-    if tl.load(skip_ptr) == 0:
-        for start in range(0, CHUNK, BLOCK * TILES):
-            block = start // BLOCK + tl.arange(0, TILES)
-            at = block[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
-            here, known = at < count, block * BLOCK < count
-            gradient = tl.load(gradient_ptr + at, here, 0.0).to(tl.float32) * clip
-            code = tl.load(mean_ptr + at, here, 0).to(tl.float32)
-            mean = _magnitude(tl.abs(code), tl.load(mean_top_ptr + block, known, 0.0)[:, None], MEAN_OCTAVES, 127.0)
-            mean = tl.where(code < 0, -mean, mean)
-            mean += (1 - beta1) * (gradient - mean)
-            code = tl.load(square_ptr + at, here, 0).to(tl.float32)
-            square = _magnitude(code, tl.load(square_top_ptr + block, known, 0.0)[:, None], SQUARE_OCTAVES, 255.0)
-            square = beta2 * square + (1 - beta2) * gradient * gradient
-            weight = tl.load(weight_ptr + at, here, 0.0).to(tl.float32) * (1 - rate * decay)
-            weight -= rate / first * mean / (tl.sqrt(square / second) + eps)
-            one, two, three, _ = tl.randint4x(step.to(tl.int32), program * CHUNK + at)
-            bits = weight.to(tl.int32, bitcast=True) + (one & 0xFFFF)
-            rounded = ((bits >> 16) << 16).to(tl.float32, bitcast=True)
-            tl.store(weight_ptr + at, rounded.to(tl.bfloat16), here)
-            top = tl.max(tl.abs(mean), 1)
-            tl.store(mean_top_ptr + block, top, known)
-            chance = (two & 0xFFFFFF).to(tl.float32) * 5.9604644775390625e-08
-            code = _code(tl.abs(mean), top[:, None], chance, MEAN_OCTAVES, 127.0)
-            tl.store(mean_ptr + at, tl.where(mean < 0, -code, code).to(tl.int8), here)
-            top = tl.max(square, 1)
-            tl.store(square_top_ptr + block, top, known)
-            chance = (three & 0xFFFFFF).to(tl.float32) * 5.9604644775390625e-08
-            code = _code(square, top[:, None], chance, SQUARE_OCTAVES, 255.0)
-            tl.store(square_ptr + at, code.to(tl.uint8), here)
+from portrayal.randomness import derived_seed
+from portrayal.training.eight_bits import (
+    MEAN_LEVELS,
+    MEAN_OCTAVES,
+    SQUARE_LEVELS,
+    SQUARE_OCTAVES,
+    averages_of,
+    codes_of,
+    magnitudes,
+)
 
 
 class SmallAdamW(torch.optim.Optimizer):
@@ -101,17 +36,19 @@ class SmallAdamW(torch.optim.Optimizer):
     """
 
     writes_weights = True
+    recordable = False
+    """Whether a step asks the device nothing, so that it can be part of a graph."""
     _step_supports_amp_scaling = True
-    """As torch's own: `found_inf` is asked on the device."""
+    """As torch's own: `found_inf` is asked in the step."""
 
     def __init__(
         self, groups: Sequence[dict[str, Any]], *, betas: tuple[float, float], eps: float, weight_decay: float
     ) -> None:
-        super().__init__(list(groups), {"betas": betas, "eps": eps, "weight_decay": weight_decay, "capturable": True})
+        common = {"betas": betas, "eps": eps, "weight_decay": weight_decay, "capturable": self.recordable}
+        super().__init__(list(groups), common)
         device = self.param_groups[0]["params"][0].device
         self.clip, self.found_inf = torch.ones((), device=device), torch.zeros((), device=device)
         self.grad_scale: Tensor | None = None
-        self.tables: list[Tensor] = []  # those of captured steps are read again by each replay
 
     def gradients(self) -> list[Tensor]:
         """The gradients of the weights."""
@@ -120,21 +57,36 @@ class SmallAdamW(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002 - as torch's
         """Move the weights by `clip` times the gradients, unless `found_inf` is not 0."""
-        first = self.param_groups[0]
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if not self.state[weight]:
-                    self.state[weight] = averages_of(weight)
-        counted = self.state[first["params"][0]]
-        if "step" not in counted:
-            counted["step"] = torch.zeros((), device=self.clip.device)
-        counted["step"] += 1 - self.found_inf
-        rates = torch.stack([torch.as_tensor(group["lr"], device=self.clip.device) for group in self.param_groups])
-        table = self._table()
-        _descend[(len(table),)](
-            table, rates, self.clip, self.found_inf, counted["step"],
-            *first["betas"], first["eps"], first["weight_decay"], MEAN_OCTAVES, SQUARE_OCTAVES, CHUNK, BLOCK, TILES,
-        )  # fmt: skip
+        if self.found_inf:
+            return
+        weights = [(weight, group) for group in self.param_groups for weight in group["params"]]
+        for number, (weight, group) in enumerate(weights):
+            if weight.grad is not None:
+                self._move(number, weight, weight.grad, group)
+
+    def _move(self, number: int, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """One weight and its averages."""
+        state = self.state[weight]
+        if not state:
+            state.update(averages_of(weight), step=torch.zeros(()))
+        state["step"] += 1
+        step, (beta1, beta2) = int(state["step"]), group["betas"]
+        generator = torch.Generator(weight.device).manual_seed(derived_seed(number, "train.rounding", step=step))
+        lying = in_order_of(weight, weight)
+        gradient = in_order_of(weight, gradient).float() * self.clip
+        codes = state["mean"].float()
+        mean = magnitudes(codes.abs(), state["mean_top"], MEAN_OCTAVES, MEAN_LEVELS) * codes.sign()
+        mean.lerp_(gradient, 1 - beta1)
+        square = magnitudes(state["square"].float(), state["square_top"], SQUARE_OCTAVES, SQUARE_LEVELS)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        size = group["lr"] / (1 - beta1**step)
+        moved = lying.float() * (1 - group["lr"] * group["weight_decay"])
+        moved -= size * mean / ((square / (1 - beta2**step)).sqrt() + group["eps"])
+        lying.copy_(rounded_by_chance(moved, generator))
+        codes, state["mean_top"] = codes_of(mean.abs(), MEAN_OCTAVES, MEAN_LEVELS, generator)
+        state["mean"] = (codes * mean.sign()).to(torch.int8)
+        codes, state["square_top"] = codes_of(square, SQUARE_OCTAVES, SQUARE_LEVELS, generator)
+        state["square"] = codes.to(torch.uint8)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's, which would turn the codes into weights' format."""
@@ -144,26 +96,14 @@ class SmallAdamW(torch.optim.Optimizer):
             weight = weights[int(number)]
             self.state[weight] = {name: tensor.to(weight.device).clone() for name, tensor in kept.items()}
 
-    def _table(self) -> Tensor:
-        """Where each chunk of each weight lies, and its group: `(chunks, 8)`."""
-        rows = []
-        for number, group in enumerate(self.param_groups):
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                if not lies_as(weight.grad, weight):
-                    raise RuntimeError(f"a weight of shape {tuple(weight.shape)} and its gradient lie differently")
-                state = self.state[weight]
-                by_element = (weight, weight.grad, state["mean"], state["square"])
-                by_block = (state["mean_top"], state["square_top"])
-                for start in range(0, weight.numel(), CHUNK):
-                    places = [one.data_ptr() + start * one.element_size() for one in by_element]
-                    places += [one.data_ptr() + start // BLOCK * one.element_size() for one in by_block]
-                    rows.append([*places, min(CHUNK, weight.numel() - start), number])
-        host = torch.tensor(rows, dtype=torch.int64)
-        if not self.clip.is_cuda:
-            return host
-        host = host.pin_memory()
-        if torch.cuda.is_current_stream_capturing():
-            self.tables.append(host)
-        return host.to(self.clip.device, non_blocking=True)
+
+def in_order_of(weight: Tensor, tensor: Tensor) -> Tensor:
+    """A tensor's elements in one row, in the order in which the weight's lie; of the weight itself, its memory."""
+    order = sorted(range(weight.ndim), key=weight.stride, reverse=True)
+    return tensor.permute(order).reshape(-1)
+
+
+def rounded_by_chance(values: Tensor, generator: torch.Generator) -> Tensor:
+    """fp32 as bf16, up or down by chance so that the mean is kept (Zamirai et al. 2020, arXiv:2010.06192)."""
+    drawn = torch.randint(1 << 16, values.shape, dtype=torch.int32, generator=generator, device=values.device)
+    return ((values.view(torch.int32) + drawn) >> 16 << 16).view(torch.float32).to(torch.bfloat16)
