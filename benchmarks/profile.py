@@ -17,7 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 from types import FrameType
 
-EVERY = 0.005
+EVERY = 0.01
 """Seconds from look to look."""
 LEAST = 0.1
 """Seconds under which a chain is left out."""

@@ -1,15 +1,12 @@
 """How fast models train, beside what is wanted, what the card could do, and diffusers' example scripts.
 
-    python -m benchmarks.training_speed [--parts unet lora pack first] [--steps 30] [--repeats 3] [--batches 1 4 16]
+    python -m benchmarks.training_speed [--parts unet lora pack] [--steps 30] [--repeats 3] [--batches 1 4 16]
         [--base FOLDER] [--peers FOLDER] [--peer-batches 1 4 16]
 
 On one H100: Stable Diffusion 1.5's shapes with random weights (speed does not depend on values), 512 px, bf16. Full
 UNet and LoRA of rank 64 on attention at three batches, and LoRAs of ranks 32, 64 and 128 at once. Images per second
 are the median of windows of steps, each from an idle GPU to an idle one, records written as a training does; the few
 steps before them are not counted. Memory is what tensors took at the fullest, from the first step on.
-
-`first` is the time from the command `portrayal train RUN` to its first record on disk: imports, loading, encoding, two
-steps. The run is prepared, and an earlier run has trained on this machine. LoRA of rank 64, batch 1, no class images.
 
 `--peers` is a folder with diffusers' `train_dreambooth.py` and `train_dreambooth_lora.py`, unchanged (see `peers`): the
 same base, sixteen photos, batches, precision and rates, in the same call, after ours. Their steps are timed by their
@@ -24,29 +21,21 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
-import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import portrayal
 from benchmarks import peers
 from benchmarks.limits import training_limit
-from benchmarks.record import earlier, print_table, read, save
+from benchmarks.record import earlier, print_table, save
 from benchmarks.standins import base_here
 from benchmarks.timing import (
     ONE_PHOTO,
-    PHOTOS,
     WARM_UP_STEPS,
     base_for,
     on_gpu,
@@ -60,9 +49,6 @@ from portrayal.config import Config, Method
 from portrayal.models.source import find_base
 
 SCRIPTS = {"unet": "train_dreambooth.py", "lora": "train_dreambooth_lora.py"}
-PLAIN, WATCHED = ("portrayal",), ("benchmarks.profile",)
-FIRST_STEP = (12.0, 6.0)
-"""Seconds to the first step: at most, and aimed at."""
 
 
 @dataclass(frozen=True)
@@ -168,68 +154,10 @@ def beside(row: dict[str, Any], batch: int, timed: peers.Timed | None) -> dict[s
     return row | {"diffusers": round(theirs, 2), "times diffusers": round(row["images/s"] / theirs, 2)}
 
 
-def first_steps(base: str, repeats: int) -> tuple[list[float], list[dict[str, Any]]]:
-    """Seconds to the first record of a prepared run, again and again; one before them fills the caches.
-
-    And where the seconds of one more go, by `benchmarks.profile`.
-    """
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        config = plain_config(base, "study.full_unet=false", "study.ranks=[64]", "study.folds=1")
-        prepared = portrayal.prepare(PHOTOS, config, folder / "prepared", consent=True)
-        taken = []
-        for number in range(repeats + 1):
-            run = shutil.copytree(prepared.folder, folder / f"run-{number}")
-            taken.append(seconds_to_record(PLAIN, run, folder / "cache", records=1 if number else WARM_UP_STEPS))
-        run = shutil.copytree(prepared.folder, folder / "profiled")
-        seconds_to_record((*WATCHED, str(folder / "profile.json")), run, folder / "cache", records=1)
-        return taken[1:], read(folder / "profile.json")
-
-
-def seconds_to_record(program: Sequence[str], run: Path, cache: Path, records: int) -> float:
-    """Seconds from the start of `portrayal train` to a number of records; the training is stopped there."""
-    command = [sys.executable, "-m", *program, "train", str(run)]
-    environment = os.environ | {"PORTRAYAL_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    log, started = run.with_suffix(".log"), time.perf_counter()
-    with log.open("w", encoding="utf-8") as said, ended(command, said, environment) as process:
-        while sum(file.read_bytes().count(b"\n") for file in run.glob("models/.*.training/*.jsonl")) < records:
-            if process.poll() is not None:
-                raise SystemExit("portrayal train ended early:\n" + log.read_text(encoding="utf-8")[-4000:])
-            time.sleep(0.01)
-        return time.perf_counter() - started
-
-
-@contextmanager
-def ended(command: Sequence[str], said: Any, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is ended with the block."""
-    with subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=environment) as process:
-        try:
-            yield process
-        finally:
-            process.terminate()
-
-
-def first_row(base: str, config: Config, repeats: int, scripts: Path | None) -> tuple[dict[str, Any], list[Any]]:
-    """Ours, and diffusers' LoRA script; and where the seconds of ours go."""
-    taken, where = first_steps(base, repeats)
-    timed = run_peer(scripts / SCRIPTS["lora"], config, "lora", 1, until=1) if scripts else None
-    seconds = statistics.median(taken)
-    row = {
-        "first step": "LoRA 64, batch 1",
-        "seconds": round(seconds, 2),
-        "each": [round(one, 2) for one in taken],
-        "at most": FIRST_STEP[0],
-        "aim": FIRST_STEP[1],
-        "diffusers": round(timed.first, 2) if timed else "",
-        "times as quick": round(timed.first / seconds, 2) if timed else "",
-    }
-    return row, where
-
-
 def parsed() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="*", choices=("unet", "lora", "pack", "first"))
+    parser.add_argument("--parts", nargs="*", choices=("unet", "lora", "pack"))
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 4, 16])
@@ -238,7 +166,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--peer-batches", type=int, nargs="*", default=[1, 4, 16])
     parser.add_argument("--peer-steps", type=int, default=25)
     arguments = parser.parse_args()
-    arguments.parts = arguments.parts or ["unet", "lora", "pack", "first"]
+    arguments.parts = arguments.parts or ["unet", "lora", "pack"]
     missing = [name for name in SCRIPTS.values() if arguments.peers and not (arguments.peers / name).is_file()]
     if missing:
         parser.error(f"{arguments.peers} lacks {', '.join(missing)}")
@@ -268,16 +196,7 @@ def main() -> None:
                 timed = run_peer(script, config, line.kind, line.batch, until)
                 for same in beside_it(line, figures):
                     keep(figures, beside(same, line.batch, timed), settings)
-        if "first" in arguments.parts:
-            figures["first_step"], figures["of the first step"] = first_row(
-                base, config, arguments.repeats, arguments.peers
-            )
-    if figures["training"]:
-        print_table(figures["training"])
-    if "first_step" in figures:
-        print_table([figures["first_step"]])
-        for one in figures["of the first step"]:
-            print(f"{one['seconds']:6.2f} {'  ' * one['depth']}{one['what']}")
+    print_table(figures["training"])
     if on_gpu():
         print(save("training_speed", figures, settings))
 

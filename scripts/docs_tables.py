@@ -167,7 +167,7 @@ def training_speeds() -> str:
 
 def first_step() -> str:
     """Seconds from the command to the first step."""
-    row: dict[str, Any] = figures_of("training_speed")["first_step"]
+    row: dict[str, Any] = figures_of("first_step")["seconds"]
     return (
         f"From the command `portrayal train` to the first step on disk (LoRA 64, second run on a machine): "
         f"{row['seconds']:.0f} s; diffusers' LoRA script: {row['diffusers']:.0f} s."

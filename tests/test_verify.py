@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -122,6 +124,12 @@ def test_what_would_stop_a_run_is_told_with_the_command_that_mends_it(tmp_path: 
         assert (found.state, found.fix) == ("fail", "pip uninstall -y torchvision")
         assert "nms does not exist" in found.said
         assert doctor.look_libraries().state == "fail"
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "pycache_prefix", str(tmp_path))  # where no bytecode is
+        found = doctor.look_libraries()
+        assert found.state == "warn"
+        assert "keeps no bytecode" in found.said
+        assert found.fix == f'python -m compileall -q "{Path(diffusers.__file__).parents[1]}"'
     with monkeypatch.context() as patch:
         patch.setattr(doctor, "packages_distributions", lambda: {"cv2": ["opencv-python", "opencv-python-headless"]})
         found = doctor.look_opencv()

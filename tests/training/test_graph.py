@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from portrayal.config import BaseConfig, Config, LoraMethod, UnetMethod
-from portrayal.errors import TrainingDivergedError
 from portrayal.models import lean
 from portrayal.models.base import load_base
 from portrayal.models.source import find_base
@@ -199,7 +198,7 @@ def test_gradients_of_half_weights_are_as_long_as_those_of_full_ones(
         assert not any(line["skipped"] for line in lines)
         norms[len(precision)] = torch.tensor([line["grad_norm"] for line in lines])
     halves, full = norms.values()
-    assert float((halves / full - 1).abs().max()) < 0.1
+    assert float((halves / full - 1).abs().mean()) < 0.05
 
 
 def test_what_leaves_a_pack_leaves_the_others_as_they_were(encoded, tmp_path: Path) -> None:
@@ -248,8 +247,9 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_alone(method: Any, encoded
         source = state.learners[0].batches.at(5)
         source.latents[0, 0, 0, 0] = float("inf")
         state.learners[0].batches = type("Bad", (), {"at": lambda self, position: source})()
-        with pytest.raises(TrainingDivergedError, match="step 6 is not finite"):
-            launch(state, run).records()
+        (record,) = launch(state, run).records()
+        assert record.skipped
+        assert state.health.skipped == 1
         assert all(torch.equal(weight, before[name]) for name, weight in state.attached.named_parameters().items())
 
 
@@ -293,7 +293,7 @@ def test_masters_move_as_torch_moves_fp32_weights(encoded, tmp_path: Path, monke
             (record,) = train_step(state)
             assert record.grad_norm > 0.05
         for master, twin, first in zip(masters, twins, start, strict=True):
-            twin = twin.detach()
+            master, twin = master.detach(), twin.detach()
             moved = float((twin - first).norm())
             assert float((master - twin).norm()) < 1e-4 * moved + 1e-6 * float(first.norm())
         halves = [weight for group in optimizer.param_groups for weight in group["weights"]]

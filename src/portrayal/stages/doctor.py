@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import packages_distributions, version
-from importlib.util import find_spec
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,7 +147,20 @@ def look_libraries() -> Finding:
     if fault:
         return Finding("libraries", "fail", fault, "pip install --force-reinstall portrayal")
     names = ("diffusers", "transformers", "peft", "accelerate", "safetensors")
-    return Finding("libraries", "ok", ", ".join(f"{name} {version(name)}" for name in names))
+    said = ", ".join(f"{name} {version(name)}" for name in names)
+    if source := never_compiled("diffusers"):
+        said += "; Python compiles them anew at each start, which takes seconds: it keeps no bytecode"
+        return Finding("libraries", "warn", said, f'python -m compileall -q "{source.parents[1]}"')
+    return Finding("libraries", "ok", said)
+
+
+def never_compiled(package: str) -> Path | None:
+    """The source of a package that was just imported elsewhere, if no bytecode of it was kept; images for containers
+    often say PYTHONDONTWRITEBYTECODE."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None or sys.implementation.cache_tag is None:
+        return None
+    return None if Path(cache_from_source(spec.origin)).is_file() else Path(spec.origin)
 
 
 def imported(code: str) -> str:

@@ -98,6 +98,7 @@ class CapturedStep:
         except RuntimeError as error:
             self.failed = True
             forget_gradients(state)
+            state.scaler = state.scaler and unused(state.scaler)
             self.note(f"Steps are taken one launch at a time, which is slower: {str(error).splitlines()[0]}")
             return None
         weights = [] if records_optimizer(state) else state.trainable()
@@ -105,6 +106,13 @@ class CapturedStep:
         forget_gradients(state)
         self.recordings[key] = Recording(graph, buffers, outputs, gradients_of)
         return self.recordings[key]
+
+
+def unused(scaler: torch.amp.GradScaler) -> torch.amp.GradScaler:
+    """The same loss scale without what the scaler knows of a step that was broken off."""
+    fresh = torch.amp.GradScaler("cuda")
+    fresh.load_state_dict(scaler.state_dict())
+    return fresh
 
 
 def records_optimizer(state: TrainingState) -> bool:
