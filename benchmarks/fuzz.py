@@ -107,13 +107,14 @@ def main() -> None:
         work(arguments.parser, Path(folder), options)
         return
     from benchmarks.parsers import PARSERS
-    from benchmarks.record import earlier, print_table, save
+    from benchmarks.record import RESULTS, commit, machine, print_table, read, save
 
     names = list(PARSERS) if arguments.parser == "all" else [arguments.parser]
-    before = {row["parser"]: row for row in earlier("fuzz") or []}
+    kept = RESULTS / "fuzz.json"
+    before = {row["parser"]: row for row in (read(kept)["figures"] if kept.is_file() else ())}
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for found in pool.map(lambda name: fuzz(name, arguments.minutes, arguments.keep), names):
-            before[found["parser"]] = found
+            before[found["parser"]] = found | {"cpu": machine()["cpu"], "commit": commit()[:7]}
             print(found, flush=True)
             save("fuzz", list(before.values()), {"seconds": SECONDS, "memory_mib": MEMORY_MIB})
     print_table(list(before.values()))

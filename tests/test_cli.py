@@ -304,6 +304,29 @@ def test_no_run_where_one_is_wanted(tmp_path: Path, command: str) -> None:
     assert "holds no run" in refused(2, command, tmp_path)
 
 
+LONG = "x" * 5000
+
+
+@pytest.mark.parametrize(
+    ("code", "command"),
+    [
+        (2, ["run", LONG]),
+        (2, ["train", LONG]),
+        (2, ["generate", LONG]),
+        (2, ["verify", LONG]),
+        (2, ["batch", LONG]),
+        (2, ["doctor", "--out", LONG]),
+        (2, ["run", "PHOTOS", "--recipe", LONG]),
+        (2, ["run", "PHOTOS", "--set", f"generation.scenes={LONG}"]),
+        (2, ["run", "PHOTOS", "--out", LONG, "--consent"]),
+        (5, ["run", "PHOTOS", "--base", LONG]),
+        (5, ["generate", "--base", "pocket", "--prompt", "a", "--lora", LONG]),
+    ],
+)
+def test_a_name_that_no_disk_can_hold(code: int, command: list[str], photos: Path) -> None:
+    refused(code, *(photos if word == "PHOTOS" else word for word in command))
+
+
 def test_a_prompt_or_model_a_run_cannot_paint(tiny_run: Run) -> None:
     assert "weight of 20" in refused(2, "generate", tiny_run.folder, "--prompt", "a (woman:20)")
     assert "names a LoRA" in refused(2, "generate", tiny_run.folder, "--prompt", "a woman <lora:ann:0.8>")

@@ -658,16 +658,13 @@ def outcome(command: str, as_json: bool) -> Iterator[dict[str, Any]]:
         said = f"The same command goes on: {shlex.join(['portrayal', *sys.argv[1:]])}"
         fail(result, as_json, 130, "Interrupted; what was finished is kept.", said)
     except OSError as error:
+        cause = f"{error.filename or 'The disk'}: {error.strerror}."
+        if error.errno == errno.ENAMETOOLONG:
+            fail(result, as_json, 2, cause, "Give a shorter name.")
         if error.errno not in EXPECTED_OS_ERRORS:
             raise
-        cause = f"{error.filename or 'The disk'}: {error.strerror}."
-        fail(
-            result,
-            as_json,
-            3,
-            cause,
-            "Free some space or choose another folder with --out, then run the same command again.",
-        )
+        remedy = "Free some space or choose another folder with --out, then run the same command again."
+        fail(result, as_json, 3, cause, remedy)
 
 
 def fail(result: dict[str, Any], as_json: bool, code: int, cause: str, remedy: str) -> NoReturn:

@@ -9,7 +9,7 @@ import json
 import math
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 LARGEST_TEXT = 1 << 22
 """Bytes of a settings, config or metadata file: the largest real ones are a hundredth of it."""
@@ -28,6 +28,14 @@ BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64} | {
     }.items()
     for kind in kinds
 }
+
+
+def on_disk(path: Path) -> Literal["folder", "file", "nothing"]:
+    """What lies at a path; a name that no disk can hold is nothing."""
+    try:
+        return "folder" if path.is_dir() else "file" if path.is_file() else "nothing"
+    except (OSError, ValueError):
+        return "nothing"
 
 
 def bounded_text(path: Path, most: int = LARGEST_TEXT) -> str:

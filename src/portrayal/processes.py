@@ -119,6 +119,7 @@ def here() -> Processes:
         MachineError: If the processes cannot find one another, or there are more of them than GPUs.
     """
     found = Processes(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    launched = {name: os.environ.pop(name) for name in LAUNCHED if name in os.environ}
     if found.count == 1:
         return found
     import torch
@@ -126,7 +127,7 @@ def here() -> Processes:
 
     backend = "gloo"
     if torch.cuda.is_available():
-        local = int(os.environ.get("LOCAL_RANK", found.rank))
+        local = int(launched.get("LOCAL_RANK", found.rank))
         if local >= torch.cuda.device_count():
             raise MachineError(
                 f"There are more processes than GPUs: this machine has {torch.cuda.device_count()}.",
@@ -142,6 +143,4 @@ def here() -> Processes:
             "MASTER_ADDR and MASTER_PORT say where they meet; see docs/scale.md.",
         ) from error
     atexit.register(distributed.destroy_process_group)  # its threads must not outlive the interpreter
-    for name in LAUNCHED:
-        os.environ.pop(name, None)
     return found

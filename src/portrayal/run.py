@@ -24,7 +24,7 @@ from portrayal.files import atomic_path as atomic_path
 from portrayal.files import write_bytes as write_bytes
 from portrayal.files import write_json as write_json
 from portrayal.files import write_text as write_text
-from portrayal.limits import bounded_json, bounded_text, bounded_toml
+from portrayal.limits import bounded_json, bounded_text, bounded_toml, on_disk
 from portrayal.lock import NAME as LOCK
 from portrayal.settings import validate
 
@@ -123,8 +123,9 @@ class Run:
         Raises:
             UsageError: If the folder holds none, or its files are damaged.
         """
-        if not (folder / "run.json").is_file():
-            names = [path.parent.name for path in folder.parent.glob("*/run.json")] if folder.parent.is_dir() else []
+        if on_disk(folder / "run.json") != "file":
+            beside = folder.parent.glob("*/run.json") if on_disk(folder.parent) == "folder" else ()
+            names = [path.parent.name for path in beside]
             raise UsageError(
                 f"{folder} holds no run.", nearest(folder.name, names) or "Start one: portrayal run PHOTOS"
             )

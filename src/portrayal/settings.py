@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from portrayal.config import ORIGINAL_SCENES, Config, Section
 from portrayal.errors import UsageError, known, nearest
-from portrayal.limits import bounded_text, bounded_toml
+from portrayal.limits import bounded_text, bounded_toml, on_disk
 
 LARGEST_SETTINGS = 1 << 18
 """Bytes of a settings file."""
@@ -83,7 +83,7 @@ def read_scenes(name: str) -> Any:
     """The scenes of a TOML file, by path or by shipped name: pairs of name and prompt, on their own or as `scenes`."""
     shipped = recipe_folder() / f"{name}.toml"
     path = shipped if name == SCENES and shipped.is_file() else Path(name).expanduser()
-    if not path.is_file():
+    if on_disk(path) != "file":
         raise UsageError(
             f"generation.scenes: there is no file {name!r}.", "Give a TOML file of scenes; recipes/scenes.toml is one."
         )
@@ -94,8 +94,8 @@ def read_scenes(name: str) -> Any:
 def read_recipe(recipe: str) -> dict[str, Any]:
     """The raw values of a recipe, by shipped name or by path."""
     shipped = recipe_folder() / f"{recipe}.toml"
-    path = shipped if shipped.is_file() else Path(recipe)
-    if not path.is_file():
+    path = shipped if on_disk(shipped) == "file" else Path(recipe)
+    if on_disk(path) != "file":
         raise UsageError(f"There is no recipe {recipe!r}.", nearest(recipe, recipe_names()) or known(recipe_names()))
     return read_toml(path)
 

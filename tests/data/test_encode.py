@@ -1,6 +1,7 @@
 """What the training loop reads of pictures: masks at the size of the latents, and views beside the whole."""
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from safetensors.torch import save_file
 
+from portrayal.config import BaseConfig
 from portrayal.data.encode import EncodedDataset, encode, latent_masks
 from portrayal.data.views import ITSELF, Views
 from portrayal.evaluation.heldout import HeldoutGrid, heldout_losses
+from portrayal.models.base import load_base
+from portrayal.models.source import find_base
 
 
 def test_a_mask_at_latent_size_is_the_subjects_share() -> None:
@@ -46,6 +50,25 @@ def test_masks_are_encoded_saved_and_loaded(pocket, tmp_path: Path) -> None:
     assert loaded is not None
     assert loaded.shape == (2, 1, *masked.mean.shape[2:])
     assert loaded.mean(dim=(1, 2, 3)).tolist() == [1.0, 0.5]
+
+
+def test_encoding_in_half_gives_the_vae_back_and_says_nothing() -> None:
+    """diffusers warns of casts that its own loading would have done better."""
+    base = load_base(find_base(BaseConfig(name="pocket")), device=torch.device("cpu"), dtype=torch.bfloat16)
+    before, said = {name: value.clone() for name, value in base.vae.state_dict().items()}, list[logging.LogRecord]()
+    listener = logging.Handler()
+    listener.emit = said.append  # type: ignore[method-assign]
+    library = logging.getLogger("diffusers")
+    level = library.level
+    library.addHandler(listener)
+    library.setLevel(logging.WARNING)
+    try:
+        encode(base, [("red", Image.new("RGB", (base.resolution, base.resolution), "red"), "a photo of sks woman")])
+    finally:
+        library.removeHandler(listener)
+        library.setLevel(level)
+    assert said == []
+    assert all(torch.equal(value, before[name]) for name, value in base.vae.state_dict().items())
 
 
 VIEWS = Views(seed=1, crops=2, flip=True)

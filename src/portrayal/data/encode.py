@@ -20,6 +20,7 @@ from torch import Tensor
 
 from portrayal.data.views import ITSELF, Views
 from portrayal.models.base import BaseModel, in_batches
+from portrayal.models.checkpoints import cast
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def in_fp32(base: BaseModel) -> Iterator[Any]:
     try:
         yield base.vae.float()
     finally:
-        base.vae.to(base.dtype)
+        cast(base.vae, base.dtype)
 
 
 def to_pixels(image: Image.Image) -> Tensor:

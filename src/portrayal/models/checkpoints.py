@@ -45,7 +45,12 @@ def read_part(part: str, file: Path, build: Callable[[], Any], dtype: torch.dtyp
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{file} is damaged or no safetensors file: {error}.", "Get it again.") from error
     model.load_state_dict(state, strict=False, assign=True)
-    return model.to(dtype)
+    return cast(model, dtype)
+
+
+def cast(model: Any, dtype: torch.dtype) -> Any:
+    """A model in another number format; diffusers' own `to` warns of layers to be kept in fp32 where there are none."""
+    return torch.nn.Module.to(model, dtype)
 
 
 def check_files(files: Iterable[Path]) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from portrayal.errors import WeightsError
+from portrayal.limits import on_disk
 from portrayal.models.base import BaseModel
 from portrayal.models.catalog import WEIGHTS_FILES, known_model
 from portrayal.models.checkpoints import check_files, read_part, without_memory
 from portrayal.models.lean import make_lean
-from portrayal.models.source import HUB_ID, BaseSource, on_disk, weight_files
+from portrayal.models.source import HUB_ID, BaseSource, weight_files
 from portrayal.models.store import fetch, fetch_known
 from portrayal.pocket import WEIGHTS, embedded_folder
 

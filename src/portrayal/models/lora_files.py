@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from portrayal.errors import UsageError, WeightsError
 from portrayal.formats.lora import LoraLayer, delta, read_lora
-from portrayal.limits import bounded_json, bounded_text, check_header
+from portrayal.limits import bounded_json, bounded_text, check_header, on_disk
 from portrayal.models.base import BaseModel
 from portrayal.models.checkpoints import check_files
 from portrayal.models.methods import LORA_FILE, waiting_room
@@ -66,18 +66,18 @@ def parse_lora(text: str) -> LoraFile:
     """
     name, colon, number = text.rpartition(":")
     path, strength = Path(text).expanduser(), 1.0
-    if colon and not path.exists():
+    if colon and on_disk(path) == "nothing":
         try:
             strength = float(number)
         except ValueError:
             strength = math.nan
         path = Path(name).expanduser()
-        if not math.isfinite(strength) and path.exists():
+        if not math.isfinite(strength) and on_disk(path) != "nothing":
             raise UsageError(f"--lora {text}: {number!r} is no strength.", f"Give a number, such as {name}:0.8.")
-    if path.is_dir():
+    if on_disk(path) == "folder":
         found = [path / file for file in (LORA_FILE, PEFT_FILE) if (path / file).is_file()]
         path = found[0] if found else only_file(path)
-    if not path.is_file():
+    if on_disk(path) != "file":
         raise WeightsError(
             f"There is no LoRA file {text}.", "Check the path; a strength goes behind a colon: FILE:0.8."
         )

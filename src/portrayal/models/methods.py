@@ -21,7 +21,7 @@ from portrayal.config import TEXT_ENCODER_TARGETS, LoraMethod, Method, UnetMetho
 from portrayal.errors import UsageError, WeightsError, nearest
 from portrayal.formats.kohya import sorted_metadata
 from portrayal.models.base import BaseModel, parts_of, pipeline_of
-from portrayal.models.checkpoints import check_files
+from portrayal.models.checkpoints import cast, check_files
 from portrayal.models.lean import let_go, make_lean
 from portrayal.randomness import generator_for
 
@@ -80,7 +80,7 @@ class Attached:
         """Compute in the base's half format from now on; what is trained stays fp32, beside it."""
         self.masters = {name: nn.Parameter(weight.detach().clone()) for name, weight in self.computing().items()}
         for part in self.original:
-            getattr(self.base, part).to(self.base.dtype)
+            cast(getattr(self.base, part), self.base.dtype)
 
     def refresh(self) -> None:
         """Bring the weights that compute up to the masters."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from portrayal.config import BaseConfig
 from portrayal.errors import WeightsError, nearest
 from portrayal.formats.ldm import OPEN_CLIP_FEATURES, Family
-from portrayal.limits import bounded_json, bounded_text, check_header
+from portrayal.limits import bounded_json, bounded_text, check_header, on_disk
 from portrayal.models import store
 from portrayal.models.catalog import CATALOG, PARTS, PIPELINE_FILES, WEIGHTS_FILES, known_model
 from portrayal.models.store import fetch, hash_files
@@ -132,14 +132,6 @@ def found_base(config: BaseConfig) -> BaseSource:
         f"There is no base {name!r}" + (f"; {hint}" if hint else "."),
         "Give pocket, sd15, a hub id such as owner/name, a diffusers folder or a .safetensors file.",
     )
-
-
-def on_disk(path: Path) -> Literal["folder", "file", "nothing"]:
-    """What lies at a path; a name that no disk can hold is nothing."""
-    try:
-        return "folder" if path.is_dir() else "file" if path.is_file() else "nothing"
-    except OSError:
-        return "nothing"
 
 
 def choose_base(config: BaseConfig) -> BaseSource:

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from portrayal.errors import PhotosError
+from portrayal.limits import on_disk
 from portrayal.photos.read import (
     IMAGE_ENDINGS,
     MAX_BYTES,
@@ -121,7 +122,7 @@ def find_photos(source: Path) -> Found:
         PhotosError: If there is nothing at `source`, or it cannot be opened, or is no kind of source.
     """
     try:
-        if not source.exists():
+        if on_disk(source) == "nothing":
             raise PhotosError(
                 f"There is no folder {source}.", "Check its spelling, or give the folder your photos are in."
             )

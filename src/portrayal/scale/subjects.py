@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from portrayal.errors import UsageError, known, nearest
+from portrayal.limits import on_disk
 
 COLUMNS = {"base": "base.name", "class": "subject.class_noun"}
 """Columns that stand for a setting; others of that kind are named in full, such as `study.ranks`."""
@@ -62,9 +63,9 @@ def read_studies(
     Raises:
         UsageError: If there are none, two have one name, or a column cannot be meant.
     """
-    if subjects.is_dir():
+    if on_disk(subjects) == "folder":
         rows: list[dict[str, Any]] = [{"photos": path} for path in folders_of(subjects)]
-    elif subjects.is_file() and subjects.suffix.lower() in (".csv", ".toml"):
+    elif on_disk(subjects) == "file" and subjects.suffix.lower() in (".csv", ".toml"):
         rows = list(read_table(subjects))
     else:
         raise UsageError(f"{subjects} is no folder of subjects and no table.", "Give a folder, a .csv or a .toml file.")

@@ -233,11 +233,12 @@ def write_whole(one: Wanted, base: BaseModel, forms: Sequence[Export]) -> list[P
 
     from portrayal.formats.single_file import single_file_metadata, to_single_file
     from portrayal.models.base import pipeline_of
+    from portrayal.models.checkpoints import cast
     from portrayal.models.methods import DTYPES
 
     dtype, paths = DTYPES[one.precision], list[Path]()
     for part in (base.unet, base.vae, base.text_encoder):
-        part.to(dtype)
+        cast(part, dtype)
     if "single-file" in forms:
         path = one.out / f"{one.title('single-file')}.safetensors"
         tensors = to_single_file(*(part.state_dict() for part in (base.unet, base.vae, base.text_encoder)))
