@@ -1,6 +1,6 @@
 """One training on several GPUs of one host against one: the full UNet at global batch 16, and a pack of six LoRAs.
 
-    python -m benchmarks.several_gpus [--gpus 2] [--steps 60] [--base FOLDER]
+    python -m benchmarks.several_gpus [--gpus 2] [--steps 60] [--parts unet loras resumed] [--base FOLDER]
 
 Stable Diffusion 1.5's shapes with random weights, 512 px, bf16, no class images. Each way is `portrayal train RUN
 --gpus N` in processes of their own, from one prepared and encoded run, copied.
@@ -10,7 +10,8 @@ The full UNet: `train_batch_size=8`, `gradient_accumulation_steps=2` on one GPU 
 the two. Six LoRAs (three ranks, two folds) are one pack of six on one GPU, and dealt out on several. Pictures per
 second are those of the steps after the first third. `apart` is the largest relative difference of a step's loss from
 the same step on one GPU, beside `noise`, that of one GPU from itself run again. At last a training on several GPUs is
-killed half-way and goes on on one; its losses are compared too.
+killed half-way and goes on on one; its losses are compared too. Results are kept after each part, and join those of
+earlier calls on the same commit and machine.
 
 Needs several CUDA GPUs. Without them `pocket` passes through the same on the CPU, in gloo processes, and nothing is
 kept.
@@ -30,7 +31,7 @@ from typing import Any
 import torch
 
 import portrayal
-from benchmarks.record import print_table, save
+from benchmarks.record import earlier, print_table, save
 from benchmarks.standins import base_here
 from benchmarks.timing import ONE_PHOTO, PHOTOS
 from portrayal.scale import launch
@@ -38,6 +39,7 @@ from portrayal.stages.data import encoded
 
 WANTED = {"unet": 1.85, "loras": 1.95}
 """Times one GPU's pictures per second, on two."""
+PARTS = ("unet", "loras", "resumed")
 LORAS = ("study.full_unet=false", "study.ranks=[32, 64, 128]", "study.folds=2", "study.unet_folds=1")
 UNET = ("study.ranks=[]", "study.folds=1", "method.unet.train_text_encoder=false")
 TRIAL = ("study.ranks=[2, 4, 8]",)
@@ -48,17 +50,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpus", type=int, default=2)
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--base", type=Path, help="folder of the stand-in base, written if it is not there")
     arguments = parser.parse_args()
     on_gpus = torch.cuda.device_count() >= arguments.gpus
+    figures: dict[str, list[dict[str, Any]]] = earlier("several_gpus") or {}
     with base_here(arguments.base) as name, tempfile.TemporaryDirectory() as folder:
         bench = Bench(name, Path(folder), arguments.gpus, arguments.steps, cpu=not on_gpus)
-        unet, loras, resumed = bench.unet(), bench.loras(), bench.resumed()
-    print_table(unet + loras)
-    print_table([resumed])
-    if on_gpus:
-        settings = {"steps": arguments.steps, "gpus": arguments.gpus, "wanted": WANTED}
-        print(save("several_gpus", {"unet": unet, "loras": loras, "resumed on one": resumed}, settings))
+        for part in arguments.parts:
+            figures[part] = getattr(bench, part)()
+            print_table(figures[part])
+            if on_gpus:
+                settings = {"steps": arguments.steps, "gpus": arguments.gpus, "wanted": WANTED}
+                print(save("several_gpus", figures, settings))
 
 
 class Bench:
@@ -103,8 +107,10 @@ class Bench:
         dealt |= {"apart": apart(dealt, one), "noise": apart(again, one)}
         return [shown(one), shown(dealt)]
 
-    def resumed(self) -> dict[str, Any]:
+    def resumed(self) -> list[dict[str, Any]]:
         """A shared training of the UNet that is killed half-way, and goes on with one process."""
+        if not (self.folder / "unet-passes").is_dir():
+            self.trained("unet-passes", 1, *UNET, *self.halves())
         run = self.prepared("killed", *UNET, *self.halves(), f"training.checkpointing_steps={max(1, self.steps // 3)}")
         started = launch.start(["train", str(run)], [self.folder / f"said-{rank}" for rank in range(self.gpus)],
                                cpu=self.cpu)  # fmt: skip
@@ -116,16 +122,10 @@ class Bench:
             process.send_signal(signal.SIGKILL)
             process.wait()
         self.command(run, 1)
-        whole, gone_on = steps_of(self.folder / "unet-passes"), steps_of(run)
-        last = next(iter(gone_on))
-        return {
-            "killed on": self.gpus,
-            "gone on with": 1,
-            "steps": len(gone_on[last]),
-            "apart": max(
-                abs(a["loss"] - b["loss"]) / b["loss"] for a, b in zip(gone_on[last], whole[last], strict=True)
-            ),
-        }
+        whole, gone_on = steps_of(self.folder / "unet-passes")["unet"], steps_of(run)["unet"]
+        pairs = [(one["loss"], other["loss"]) for one, other in zip(gone_on, whole, strict=True)]
+        furthest = max(abs(one - other) / other for one, other in pairs)
+        return [{"killed on": self.gpus, "gone on with": 1, "steps": len(gone_on), "apart": furthest}]
 
     def trained(self, name: str, processes: int, *changes: str) -> dict[str, Any]:
         """Train a run with a number of processes; pictures per second of all models, and losses."""
