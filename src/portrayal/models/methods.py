@@ -7,7 +7,7 @@ back the base bit for bit: the replaced module returns, or the adapters are take
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -211,11 +211,15 @@ def attach_lora(base: BaseModel, method: LoraMethod, seed: int) -> Attached:
     generator = generator_for(seed, "lora.init")
     for name, parameter in attached.named_parameters().items():
         parameter.data = parameter.data.float()
-        if "lora_A" in name:  # Kaiming uniform with a = sqrt(5), as PEFT does, but from our own generator
-            bound = 1 / math.sqrt(parameter[0].numel())
-            drawn = torch.rand(parameter.shape, generator=generator) * 2 * bound - bound
-            parameter.data.copy_(drawn)
+        if "lora_A" in name:
+            parameter.data.copy_(first_down(parameter.shape, generator))
     return attached
+
+
+def first_down(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """First weights of an `A`: Kaiming uniform with a = sqrt(5), as PEFT draws them, but from our own generator."""
+    bound = 1 / math.sqrt(math.prod(shape[1:]))
+    return torch.rand(*shape, generator=generator) * 2 * bound - bound
 
 
 def lora_config(method: LoraMethod, targets: tuple[str, ...]) -> Any:
@@ -273,25 +277,47 @@ def save_diffusers(module: Any, folder: Path, state: dict[str, Tensor]) -> None:
 
 
 def save_lora(base: BaseModel, method: LoraMethod, folder: Path, dtype: torch.dtype) -> None:
-    """Write the adapters for diffusers, with alpha in the header."""
-    from diffusers import StableDiffusionPipeline
-    from diffusers.training_utils import _collate_lora_metadata
+    """Write the adapters that are in place for diffusers."""
+    parts = {"unet": base.unet, "text_encoder": base.text_encoder if method.train_text_encoder else None}
+    found = {name: adapters_of(module) for name, module in parts.items() if module is not None}
+    write_lora(found, method, folder, dtype)
 
-    layers = {"unet": lora_layers(base.unet, dtype)}
-    modules: dict[str, Any] = {"unet": base.unet}
-    if method.train_text_encoder:
-        # transformers since 5.6 knows no `text_model.`, but every reader of LoRA files does
-        layers["text_encoder"] = lora_layers(base.text_encoder, dtype, prefix="text_model.", infix="lora_linear_layer")
-        modules["text_encoder"] = base.text_encoder
+
+def write_lora(parts: Mapping[str, Mapping[str, Tensor]], method: LoraMethod, folder: Path, dtype: torch.dtype) -> None:
+    """Write adapters for diffusers, with alpha in the header.
+
+    Args:
+        parts: Of each part the adapters by PEFT's names, such as `mid_block.….to_q.lora_A.weight`.
+        method: What they are.
+        folder: Where the file goes.
+        dtype: Its number format.
+    """
+    from diffusers import StableDiffusionPipeline
+
+    targets = {"unet": method.target_modules, "text_encoder": TEXT_ENCODER_TARGETS}
+    described = {f"{part}_lora_adapter_metadata": lora_config(method, targets[part]).to_dict() for part in parts}
+    # transformers since 5.6 knows no `text_model.`, but every reader of LoRA files does
+    text = {"prefix": "text_model.", "infix": "lora_linear_layer"}
+    layers = {
+        part: lora_layers(found, dtype, **(text if part == "text_encoder" else {})) for part, found in parts.items()
+    }
     folder.mkdir(parents=True, exist_ok=True)
     StableDiffusionPipeline.save_lora_weights(
         folder,
         unet_lora_layers=layers["unet"],
         text_encoder_lora_layers=layers.get("text_encoder"),
-        **portable(_collate_lora_metadata(modules)),  # without it alpha is lost
+        **portable(described),  # without it alpha is lost
     )
     file = folder / LORA_FILE
     file.write_bytes(sorted_metadata(file.read_bytes()))  # equal trainings give equal files
+
+
+def adapters_of(module: Any) -> dict[str, Tensor]:
+    """The adapters in place in a part, by PEFT's names."""
+    from peft.utils import get_peft_model_state_dict
+
+    found: dict[str, Tensor] = get_peft_model_state_dict(module, adapter_name=ADAPTER, save_embedding_layers=False)
+    return found
 
 
 def portable(metadata: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -303,14 +329,13 @@ def portable(metadata: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def lora_layers(module: Any, dtype: torch.dtype, *, prefix: str = "", infix: str = "lora") -> dict[str, Tensor]:
+def lora_layers(
+    state: Mapping[str, Tensor], dtype: torch.dtype, *, prefix: str = "", infix: str = "lora"
+) -> dict[str, Tensor]:
     """The adapters of one part under the names diffusers writes, on the CPU.
 
     diffusers' own converter leaves the feed-forward layers' names as they are, and readers take one naming a file.
     """
-    from peft.utils import get_peft_model_state_dict
-
-    state = get_peft_model_state_dict(module, adapter_name=ADAPTER, save_embedding_layers=False)
     ends = {".lora_A.weight": f".{infix}.down.weight", ".lora_B.weight": f".{infix}.up.weight"}
     layers = {}
     for name, tensor in state.items():

@@ -11,7 +11,7 @@ Shapes: K members, b rows of each, n places (tokens or pixels) of these rows, r 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +21,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from portrayal.config import LoraMethod
+from portrayal.config import TEXT_ENCODER_TARGETS, LoraMethod
 from portrayal.errors import UsageError
 from portrayal.models.base import BaseModel
-from portrayal.models.methods import DTYPES, attach_lora, check_free, checkpoint_text_encoder, save_lora
+from portrayal.models.methods import (
+    DTYPES,
+    check_free,
+    check_targets,
+    checkpoint_text_encoder,
+    first_down,
+    is_target,
+    write_lora,
+)
+from portrayal.randomness import generator_for
 
 DOWN, UP = ".lora_A.default.weight", ".lora_B.default.weight"
 
@@ -78,6 +87,11 @@ class PackedLayer(nn.Module):
         """Compute with these weights from now on."""
         self.masters = list(masters)
         self.down, self.up = (nn.Parameter(master.to(self.layer.weight.dtype)) for master in masters)
+
+    def as_peft(self, weight: Tensor, *, up: bool) -> Tensor:
+        """A member's `A`, or its `B`, in the shape that PEFT gives it."""
+        kernel = self.layer.weight.shape[1:]
+        return weight.T.reshape(*weight.T.shape, *[1] * len(kernel[1:])) if up else weight.reshape(-1, *kernel)
 
     def view_of(self, number: int, rank: int) -> tuple[Tensor, Tensor]:
         """One member's part of the masters, in their own memory."""
@@ -243,16 +257,13 @@ class Pack:
 
     def save(self, member: Member, folder: Path, precision: str) -> None:
         """Write one member as the ordinary LoRA file it would be had it trained alone."""
-        with self.lifted():
-            alone = attach_lora(self.base, member.method, member.seed)
-            try:
-                named = alone.named_parameters()
-                with torch.no_grad():
-                    for name, weight in member.weights.items():
-                        named[name].copy_(as_peft(name, weight, named[name].shape))
-                save_lora(self.base, member.method, folder, DTYPES[precision])
-            finally:
-                alone.detach()
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, weight in member.weights.items():
+            part, _, path = name.partition(".")
+            end = DOWN if name.endswith(DOWN) else UP
+            layer = self.layers[name.removesuffix(end)]
+            parts.setdefault(part, {})[path.replace(".default.", ".")] = layer.as_peft(weight, up=end == UP)
+        write_lora(parts, member.method, folder, DTYPES[precision])
 
     def detach(self) -> None:
         """Give the base back as it was."""
@@ -307,13 +318,11 @@ def attach_pack(base: BaseModel, members: Sequence[Member]) -> Pack:
     """
     check_free(base)
     check_packable([member.method for member in members])
+    check_targets(base.unet, members[0].method.target_modules)
+    layers = {path: packed_layer(base, path, members) for path in adapted_paths(base, members[0].method)}
     for member in members:
-        alone = attach_lora(base, member.method, member.seed)
-        first = {name: weight.detach().clone() for name, weight in alone.named_parameters().items()}
-        alone.detach()
-        member.weights = {name: nn.Parameter(from_peft(name, weight)) for name, weight in first.items()}
-    paths = [name.removesuffix(DOWN) for name in members[0].weights if name.endswith(DOWN)]
-    pack = Pack(base, list(members), {path: packed_layer(base, path, members) for path in paths})
+        member.weights = {name: nn.Parameter(weight) for name, weight in first_weights(layers, member).items()}
+    pack = Pack(base, list(members), layers)
     for member in members:
         first = {name: weight.data for name, weight in member.weights.items()}
         pack._point(member)
@@ -323,6 +332,27 @@ def attach_pack(base: BaseModel, members: Sequence[Member]) -> Pack:
     pack._put(dict(pack.layers))
     base.attached = True
     return pack
+
+
+def adapted_paths(base: BaseModel, method: LoraMethod) -> list[str]:
+    """Part and path of each layer that a method adapts, in the order of the base's own."""
+    targets = {"unet": method.target_modules, "text_encoder": TEXT_ENCODER_TARGETS if method.train_text_encoder else ()}
+    return [
+        f"{part}.{name}"
+        for part, wanted in targets.items()
+        for name, _ in getattr(base, part).named_modules()
+        if is_target(name, wanted)
+    ]
+
+
+def first_weights(layers: Mapping[str, PackedLayer], member: Member) -> dict[str, Tensor]:
+    """What a LoRA starts from: `A` as it would be drawn alone, layer by layer, and `B` zero."""
+    generator, rank, weights = generator_for(member.seed, "lora.init"), member.method.rank, dict[str, Tensor]()
+    for path, packed in layers.items():
+        outputs, *inputs = packed.layer.weight.shape
+        weights[path + DOWN] = first_down((rank, *inputs), generator).flatten(1).to(packed.down.device)
+        weights[path + UP] = torch.zeros(rank, outputs, device=packed.down.device)
+    return weights
 
 
 def packed_layer(base: BaseModel, path: str, members: Sequence[Member]) -> PackedLayer:
@@ -349,14 +379,3 @@ def check_packable(methods: Sequence[LoraMethod]) -> None:
             raise UsageError(f"LoRAs of one pack must have one {setting}.", "Train them one by one.")
     if any(method.dropout for method in methods):
         raise UsageError("LoRAs that drop inputs cannot be packed.", "Set method.lora.dropout=0.")
-
-
-def from_peft(name: str, weight: Tensor) -> Tensor:
-    """PEFT's weight as a pack keeps it: `A` as `(r, inputs)`, `B` as `(r, outputs)`."""
-    flat = weight.flatten(1)
-    return flat.T.contiguous() if name.endswith(UP) else flat
-
-
-def as_peft(name: str, weight: Tensor, shape: torch.Size) -> Tensor:
-    """A pack's weight as PEFT keeps it."""
-    return (weight.T if name.endswith(UP) else weight).reshape(shape)
