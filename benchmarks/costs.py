@@ -28,7 +28,7 @@ from portrayal.config import Config, Method
 from portrayal.data.encode import EncodedDataset
 from portrayal.errors import OutOfMemoryError
 from portrayal.models.base import BaseModel
-from portrayal.training.trainer import TrainingData
+from portrayal.training.task import TrainingData
 
 RANKS, BATCHES, PACKS, PACK_RANK = (4, 16, 64, 256), (1, 2, 4, 8, 16), (1, 2, 4, 8, 16, 32), 32
 RESOLUTIONS = (384, 512, 640, 768)

@@ -40,8 +40,10 @@ from portrayal.config import Config, LoraMethod
 from portrayal.data.encode import encode
 from portrayal.models.base import BaseModel
 from portrayal.models.source import find_base
+from portrayal.training.session import session
 from portrayal.training.step import launch
-from portrayal.training.trainer import Task, TrainingData, runner_of, session
+from portrayal.training.task import Task, TrainingData
+from portrayal.training.trainer import runner_of
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from portrayal.config import TEXT_ENCODER_TARGETS, Config, LoraMethod, Method
 from portrayal.data.encode import encode, to_pixels
 from portrayal.generation.generator import Generator
 from portrayal.models.base import BaseModel
-from portrayal.training.trainer import TrainingData
+from portrayal.training.task import TrainingData
 
 RANKS = (8, 16, 32)
 PROMPT = "a photo of sks woman in the forest"

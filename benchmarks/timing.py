@@ -24,9 +24,12 @@ from portrayal.config import Config, Method
 from portrayal.data.encode import encode
 from portrayal.models.base import BaseModel, load_base
 from portrayal.models.source import find_base
+from portrayal.training.keeping import write_records
+from portrayal.training.session import session
 from portrayal.training.state import TrainingState
 from portrayal.training.step import Launched, Update, launch
-from portrayal.training.trainer import Task, TrainingData, runner_of, session, write_records
+from portrayal.training.task import Task, TrainingData
+from portrayal.training.trainer import runner_of
 
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
 WARM_UP_STEPS = 5

@@ -7,10 +7,10 @@ On one GPU, random weights, 512 px: `portrayal run` passes through every stage, 
 encoder trained and frozen: class images, the full UNet and a LoRA of rank 64, a few steps each at batch 1; every scene
 by the base and both; pictures held to the outline and to the soft outline, each by its ControlNet; judged by stand-ins;
 the report. Then both ControlNets at once, each with its scale and its part of the steps. Every run is a process of its
-own, and what an earlier call on this commit and machine ran is not run again. `peak` is what tensors took at the
-fullest, `held` what PyTorch held of the GPU; seconds count from the process's start to its end, imports, loading and
-recording of steps included. Few steps: it is the stages that are shown to work, not speed, which other benchmarks tell.
-Losses of the last step are there to show that fp16 stays finite.
+own; what an earlier call on this commit and GPU ran is not run again, other rows say which they are of. `peak` is what
+tensors took at the fullest, `held` what PyTorch held of the GPU; seconds count from the process's start to its end,
+imports, loading and recording of steps included. Few steps: it is the stages that are shown to work, not speed, which
+other benchmarks tell. Losses of the last step are there to show that fp16 stays finite.
 
 Without a GPU `pocket` passes through the same with fewer pictures, in fp32 and bf16, and nothing is kept.
 """
@@ -33,7 +33,7 @@ from typing import Any
 import torch
 
 import portrayal
-from benchmarks.record import earlier, print_table, read, save
+from benchmarks.record import RESULTS, commit, machine, print_table, read, save
 from benchmarks.standins import base_here, write_scorers
 from benchmarks.timing import PHOTOS, on_gpu
 
@@ -141,7 +141,9 @@ def main() -> None:
     if arguments.inside:
         print(json.dumps(inside(json.loads(arguments.inside))))
         return
-    rows: list[Json] = earlier("whole_runs") or []
+    kept = RESULTS / "whole_runs.json"
+    rows: list[Json] = read(kept)["figures"] if on_gpu() and kept.is_file() else []
+    taken = {"gpu": machine().get("gpu", ""), "commit": commit()[:7]}
     with base_here(arguments.base) as base, tempfile.TemporaryDirectory() as temporary:
         environment = os.environ | {"PORTRAYAL_CACHE": str(Path(temporary) / "cache")}
         if on_gpu():
@@ -151,9 +153,12 @@ def main() -> None:
             environment |= {"HF_HOME": str(write_scorers(Path(temporary) / "hub")), "HF_HUB_OFFLINE": "1"}
         common = {"base": base, "photos": str(arguments.photos), "class": arguments.class_noun}
         for precision, trained in product(arguments.precisions, ("trained", "frozen")):
-            asked = {"precision": precision, "text encoder": trained, "steps": arguments.steps if on_gpu() else 2}
-            if not any(row["precision"] == precision and row["text encoder"] == trained for row in rows):
-                rows.append(once(common | asked, environment))
+            which = {"precision": precision, "text encoder": trained}
+            if any(which | taken == {key: row.get(key) for key in which | taken} for row in rows):
+                continue
+            asked = which | {"steps": arguments.steps if on_gpu() else 2}
+            rows = [row for row in rows if which != {key: row[key] for key in which}]
+            rows.append(once(common | asked, environment) | taken)
             if on_gpu():  # after each: the machine may be lent for less time than all of them take
                 settings = {"steps": arguments.steps, "resolution": 512, "photos": arguments.photos.name}
                 save("whole_runs", rows, settings | {"class": arguments.class_noun, "controls": BOTH})

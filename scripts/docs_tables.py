@@ -26,6 +26,12 @@ def figures_of(name: str) -> dict[str, Any]:
     return found
 
 
+def taken(name: str) -> str:
+    """On which GPU figures were taken, and of which commit."""
+    found = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return f"One {found['machine']['gpu']}, commit {found['commit'][:7]}."
+
+
 def planted() -> str:
     """Precision and recall of each finding."""
     lines = ["| finding | planted | precision | recall |", "|---|---|---|---|"]
@@ -162,16 +168,23 @@ def training_speeds() -> str:
         beside = f"{row[times]:.1f}" if row[times] else ""
         figures = f"{row['images/s']:.1f} | {beside} | {100 * row[limit]:.0f} % | {row['peak GiB']:.1f}"
         lines.append(f"| {row['trained']} | {row['batch']} | {figures} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", taken("training_speed")])
 
 
 def first_step() -> str:
     """Seconds from the command to the first step."""
-    row: dict[str, Any] = figures_of("first_step")["seconds"]
-    return (
+    record = json.loads((RESULTS / "first_step.json").read_text(encoding="utf-8"))
+    row, where = record["figures"]["seconds"], record["figures"]["where"]
+    imports = sum(one["seconds"] for one in where if one["what"].startswith("import "))
+    share = imports / max(one["seconds"] for one in where)
+    lines = [
         f"From the command `portrayal train` to the first step on disk (LoRA 64, second run on a machine): "
-        f"{row['seconds']:.0f} s; diffusers' LoRA script: {row['diffusers']:.0f} s."
-    )
+        f"{row['seconds']:.0f} s{', Python keeping no bytecode' * (not record['settings']['bytecode is kept'])}. "
+        f"Of another start, under watch, imports took {share:.0%}. {taken('first_step')}"
+    ]
+    if row["diffusers"]:
+        lines.append(f"diffusers' LoRA script: {row['diffusers']:.0f} s.")
+    return " ".join(lines)
 
 
 def painting_speeds() -> str:
@@ -184,7 +197,7 @@ def painting_speeds() -> str:
             ours, theirs = rows[side, way], rows["diffusers", way]
             speeds = f"{ours['pictures/s']:.1f} | {theirs['pictures/s']:.1f} | {ours['times diffusers']:.2f}"
             lines.append(f"| {way} | {speeds} | {100 * ours[limit]:.0f} % |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", taken("painting_speed")])
 
 
 def experiment() -> str:
@@ -194,7 +207,8 @@ def experiment() -> str:
     titles = {"train.unet": "train the full UNet", "train.lora": "train the LoRAs", "steps": "choose steps"}
     for stage, seconds in found["stages"].items():
         lines.append(f"| {titles.get(stage, stage)} | {found['stages, cold'][stage]:.0f} | {seconds:.0f} |")
-    return "\n".join([*lines, f"| **all** | **{found['cold']:.0f}** | **{found['seconds']:.0f}** |"])
+    lines.append(f"| **all** | **{found['cold']:.0f}** | **{found['seconds']:.0f}** |")
+    return "\n".join([*lines, "", taken("experiment_speed")])
 
 
 def small_cards() -> str:
@@ -204,7 +218,7 @@ def small_cards() -> str:
         title = "full UNet" if row["model"] == "unet" else "LoRA 64"
         figures = f"{row['images/s']:.1f} | {row['peak GiB']:.1f} | {row['held GiB']:.2f}"
         lines.append(f"| {title} | {row['cap, GiB']} | {figures} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", taken("small_cards")])
 
 
 def small_quality() -> str:
@@ -292,21 +306,30 @@ def simulated() -> str:
 
 def endured() -> str:
     """What killing, hostile inputs and a soak found."""
-    kills, hostile, soak = (figures_of(name) for name in ("kills", "hostile", "soak"))
+    kills, hostile = (figures_of(name) for name in ("kills", "hostile"))
     stages = ", ".join(f"{name} {count}" for name, count in kills["stages"].items())
-    memory, files, disk = (soak[name] for name in ("memory", "files", "disk"))
     rows = {
         "`benchmarks.kills`": f"{kills['moments']} moments of SIGKILL in {kills['runs']} runs ({stages}): "
         f"{len(kills['differing'])} of {kills['files_compared']} files differ, {len(kills['left_over'])} left over",
         "`benchmarks.hostile`": f"{hostile['inputs']} inputs to {len(hostile['parsers'])} parsers: "
         f"{hostile['faults']} faults, {hostile['read']} read and {hostile['refused']} refused, the longest took "
         f"{hostile['longest (s)']} s",
-        "`benchmarks.soak`": f"{soak['studies']} short studies in one process, second against last quarter: "
-        f"memory {memory['second_quarter']:.0f} and {memory['last_quarter']:.0f} MiB, open files "
-        f"{files['second_quarter']:.0f} and {files['last_quarter']:.0f}, disk {disk['second_quarter']:.1f} and "
-        f"{disk['last_quarter']:.1f} MiB",
+        "`benchmarks.soak`": "in one process " + soaked("soak"),
+        "`benchmarks.soak --queue`": "through the studio's queue, of its worker " + soaked("soak_queue"),
     }
     return "\n".join(["| command | found |", "|---|---|", *(f"| {name} | {said} |" for name, said in rows.items())])
+
+
+def soaked(name: str) -> str:
+    """What many short studies held, in the second quarter of them and the last."""
+    found: dict[str, Any] = figures_of(name)
+    told = {"memory": ".0f", "open files": ".0f", "disk": ".1f"}
+    sides = [
+        f"{what} {found[key]['second_quarter']:{form}} and {found[key]['last_quarter']:{form}}"
+        for what, form in told.items()
+        for key in [what.removeprefix("open ")]
+    ]
+    return f"{found['studies']} short studies, second against last quarter: {', '.join(sides)} (MiB)"
 
 
 def fuzzed() -> str:

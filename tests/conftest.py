@@ -86,7 +86,7 @@ def encoded(pocket):
     """Four photos and two pictures that stand for class images, as the training loop reads them."""
     from portrayal.data.encode import encode
     from portrayal.generation.annotators import fit
-    from portrayal.training.trainer import TrainingData
+    from portrayal.training.task import TrainingData
 
     squares = []
     for path in sorted(PHOTOS.glob("*.jpg"))[:6]:

@@ -18,7 +18,7 @@ from portrayal.settings import load_config
 from portrayal.stages.onlook import settle_end, shortened, stopped
 from portrayal.stages.steps import kept_steps
 from portrayal.stages.train import train
-from portrayal.training.trainer import checkpoint_block
+from portrayal.training.session import checkpoint_block
 
 Hashes = Callable[..., dict[str, str]]
 

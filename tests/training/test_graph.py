@@ -21,8 +21,9 @@ from portrayal.settings import load_config
 from portrayal.training import trainer
 from portrayal.training.graph import CapturedStep
 from portrayal.training.optimizers import small_adamw
+from portrayal.training.session import session
 from portrayal.training.step import gradients, launch, train_step
-from portrayal.training.trainer import Task, session
+from portrayal.training.task import Task
 
 pytestmark = [
     pytest.mark.gpu,

@@ -20,8 +20,9 @@ from portrayal.models.methods import LORA_FILE
 from portrayal.models.packed_lora import Member, attach_pack
 from portrayal.settings import load_config
 from portrayal.training import trainer
+from portrayal.training.session import session
 from portrayal.training.step import train_step
-from portrayal.training.trainer import Task, TrainingData, session
+from portrayal.training.task import Task, TrainingData
 
 FIXED = ["training.mixed_precision=no", "training.save_precision=fp32", "training.num_class_images=2"]
 CONV = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "conv1", "downsamplers.0.conv")

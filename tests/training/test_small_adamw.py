@@ -14,6 +14,7 @@ from portrayal.settings import load_config
 from portrayal.training import trainer
 from portrayal.training.eight_bits import BLOCK, codes_of, magnitudes
 from portrayal.training.small_adamw import SmallAdamW, rounded_by_chance
+from portrayal.training.task import Task
 
 METHOD = UnetMethod(learning_rate=1e-4, max_train_steps=4, master_weights=False, train_text_encoder=True)
 
@@ -81,7 +82,7 @@ def test_a_training_without_masters_goes_on_bit_for_bit(encoded, tmp_path: Path)
             raise KeyboardInterrupt
 
     def train(name: str, progress) -> dict[str, bytes]:
-        tasks = [trainer.Task("unet", METHOD, encoded, tmp_path / name)]
+        tasks = [Task("unet", METHOD, encoded, tmp_path / name)]
         trainer.train(base, tasks, config, tmp_path / f".{name}", progress)
         return {path.name: path.read_bytes() for path in sorted((tmp_path / name).rglob("*.safetensors"))}
 

@@ -8,7 +8,8 @@ import pytest
 
 from portrayal.config import LoraMethod
 from portrayal.settings import load_config
-from portrayal.training.trainer import Task, train
+from portrayal.training.task import Task
+from portrayal.training.trainer import train
 
 pytest.importorskip("tensorboard")
 

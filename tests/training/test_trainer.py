@@ -24,6 +24,7 @@ from portrayal.config import Config, LoraMethod, Method, UnetMethod
 from portrayal.data.batches import Batch
 from portrayal.errors import MachineError, OutOfMemoryError, TrainingDivergedError
 from portrayal.settings import load_config
+from portrayal.training import session as training_session
 from portrayal.training import step as step_module
 from portrayal.training import trainer
 from portrayal.training.checkpoint import kept, load_checkpoint, save_checkpoint
@@ -31,7 +32,7 @@ from portrayal.training.health import Health, StreakError
 from portrayal.training.loss import Noise
 from portrayal.training.state import Rate, TrainingState
 from portrayal.training.step import StepRecord
-from portrayal.training.trainer import Task, TrainingData
+from portrayal.training.task import Task, TrainingData
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
 STEPS = 3
@@ -60,7 +61,7 @@ def train(
 def session(
     base: Any, name: str, method: Method, data: TrainingData, config: Config, work: Path
 ) -> AbstractContextManager[TrainingState]:
-    return trainer.session(base, [Task(name, method, data, work / "unused")], config, work)
+    return training_session.session(base, [Task(name, method, data, work / "unused")], config, work)
 
 
 def train_step(state: TrainingState) -> StepRecord:
@@ -695,7 +696,7 @@ def test_weights_with_masters_beside_them_are_trained_as_weights_without(
     """As on a GPU in half precision with an optimizer of torch's; here both are fp32, so the steps are the same."""
     records = {}
     for masters in (False, True):
-        attached = trainer.attach_tasks
+        attached = training_session.attach_tasks
         with monkeypatch.context() as patched:
 
             def beside(*arguments: Any, masters: bool = masters, attached: Any = attached) -> Any:
@@ -704,7 +705,7 @@ def test_weights_with_masters_beside_them_are_trained_as_weights_without(
                     found.halve()
                 return found
 
-            patched.setattr(trainer, "attach_tasks", beside)
+            patched.setattr(training_session, "attach_tasks", beside)
             folder = tmp_path / str(masters)
             with session(pocket, "unet", METHODS["unet+text"], encoded, config_of(), folder) as state:
                 assert bool(state.attached.masters) is masters

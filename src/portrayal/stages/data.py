@@ -16,7 +16,7 @@ from portrayal.stages.shared import base_of, dataset_of, generator_of, stage
 if TYPE_CHECKING:
     from portrayal.data.encode import EncodedDataset
     from portrayal.photos.crop import Shape
-    from portrayal.training.trainer import TrainingData
+    from portrayal.training.task import TrainingData
 
 CLASS_SETTINGS = ("num_inference_steps", "sampler", "guidance_scale", "negative_prompt", "batch_size")
 CLASS_IMAGE_SEED = 0  # not the run's, so that every run on a base shares them
@@ -29,7 +29,7 @@ def num_photos(run: Run, fold: int | None) -> int:
 
 def training_data(run: Run, fold: int | None, progress: Progress) -> TrainingData:
     """The photos that are trained on when a fold is held out, with class images of their shapes."""
-    from portrayal.training.trainer import TrainingData
+    from portrayal.training.task import TrainingData
 
     ids = {photo.id for photo in dataset_of(run).training(fold)}
     parts = [(index, part.subset(ids)) for index, part in enumerate(encoded(run))]

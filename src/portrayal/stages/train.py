@@ -26,7 +26,7 @@ from portrayal.stages.steps import choose_steps
 
 if TYPE_CHECKING:
     from portrayal.training.onlooker import Onlooker
-    from portrayal.training.trainer import Task, TrainingData
+    from portrayal.training.task import Task, TrainingData
 
 
 @alone
@@ -90,6 +90,7 @@ def train_final(run: Run, model: str, last_step: int, *, progress: Progress = si
     """Train a model of the study once more, on all photos and up to a step."""
     from portrayal.training import trainer
     from portrayal.training.sharing import shares_steps
+    from portrayal.training.task import Task
 
     method = run.config.methods[model]
     processes = here() if shares_steps(method, run.config, here().count) else ALONE
@@ -106,7 +107,7 @@ def train_final(run: Run, model: str, last_step: int, *, progress: Progress = si
         onlooking(run, live=False) as onlooker,
         shared_stage(run, f"train.{FINAL}", settings, progress, processes, stops=False) as tick,
     ):
-        task = trainer.Task(FINAL, method, training_data(run, None, progress), folder, last_step=last_step)
+        task = Task(FINAL, method, training_data(run, None, progress), folder, last_step=last_step)
         tell = teller(run, f"train.{FINAL}", progress)
         trainer.train(base_of(run), [task], run.config, work, tick, tell, processes, onlooker)
         if processes.first:
@@ -201,7 +202,7 @@ def teller(run: Run, name: str, progress: Progress) -> Callable[[str], None]:
 
 def task_of(run: Run, trial: Trial, data: Mapping[int, TrainingData]) -> Task:
     """What the trainer is told of a trial."""
-    from portrayal.training.trainer import Task
+    from portrayal.training.task import Task
 
     first = trial.fold == trial.seed == 0
     seed = run.config.seed if first else derived_seed(run.config.seed, "trial", trial.fold, trial.seed)
