@@ -43,7 +43,8 @@ from portrayal.generation.generator import Control, Generator
 from portrayal.generation.pictures import Picture, Weights, paint_missing
 from portrayal.models.base import BaseModel
 from portrayal.models.control import load_controlnet
-from portrayal.models.methods import attach, tuned
+from portrayal.models.methods import attach
+from portrayal.models.saved import tuned
 from portrayal.models.source import find_base
 
 PROMPT = "a photo of sks person in the forest"

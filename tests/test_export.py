@@ -15,7 +15,7 @@ from portrayal import Run, export_models
 from portrayal.cli import app
 from portrayal.errors import UsageError
 from portrayal.models.lora_files import LoraFile, parse_lora, with_loras
-from portrayal.models.methods import tuned
+from portrayal.models.saved import tuned
 
 
 @pytest.fixture

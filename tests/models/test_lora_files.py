@@ -17,7 +17,8 @@ from portrayal.config import LoraMethod
 from portrayal.errors import UsageError, WeightsError
 from portrayal.models.base import BaseModel, pipeline_of
 from portrayal.models.lora_files import LoraFile, layers_of, load_lora, parse_lora, read_file, with_loras
-from portrayal.models.methods import LORA_FILE, attach, tuned
+from portrayal.models.methods import LORA_FILE, attach
+from portrayal.models.saved import tuned
 
 
 @torch.no_grad()

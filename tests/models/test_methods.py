@@ -14,7 +14,8 @@ from torch import Tensor
 from portrayal.config import LoraMethod, Method, UnetMethod
 from portrayal.errors import UsageError, WeightsError
 from portrayal.models.base import BaseModel
-from portrayal.models.methods import Attached, attach, attach_saved, tuned
+from portrayal.models.methods import Attached, attach
+from portrayal.models.saved import attach_saved, tuned
 from portrayal.pocket import WEIGHTS
 
 METHODS: dict[str, Method] = {

@@ -1,4 +1,4 @@
-"""What is trained: attach a method to a base, save it, load it again, detach it exactly.
+"""What is trained: attach a method to a base, save it, detach it exactly.
 
 A method is attached by replacing the base's UNet (full UNet) or by putting adapters into it (LoRA). Detaching gives
 back the base bit for bit: the replaced module returns, or the adapters are taken out of layers that never changed.
@@ -7,8 +7,7 @@ back the base bit for bit: the replaced module returns, or the adapters are take
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from portrayal.config import TEXT_ENCODER_TARGETS, LoraMethod, Method, UnetMethod
-from portrayal.errors import UsageError, WeightsError, nearest
+from portrayal.errors import UsageError, nearest
 from portrayal.formats.kohya import sorted_metadata
 from portrayal.models.base import BaseModel, parts_of, pipeline_of
-from portrayal.models.checkpoints import cast, check_files
+from portrayal.models.checkpoints import cast
 from portrayal.models.lean import let_go, make_lean
 from portrayal.randomness import generator_for
 
@@ -345,75 +344,3 @@ def lora_layers(
                 path = path if path.startswith(prefix) else prefix + path
                 layers[path + new] = tensor.detach().to("cpu", dtype).contiguous()
     return layers
-
-
-@contextmanager
-def tuned(base: BaseModel, folder: Path | None, strength: float = 1.0) -> Iterator[BaseModel]:
-    """The base with a saved model in place, a LoRA at a strength; nothing means the base itself.
-
-    Raises:
-        WeightsError: If the folder holds no trained model.
-    """
-    if folder is None:
-        yield base
-        return
-    attached = attach_saved(base, folder)
-    if strength != 1 and isinstance(attached.method, LoraMethod):
-        for part in (base.unet, base.text_encoder):
-            for module in part.modules():
-                if hasattr(module, "scale_layer"):
-                    module.scale_layer(strength)
-    try:
-        yield base
-    finally:
-        attached.detach()
-
-
-def attach_saved(base: BaseModel, folder: Path) -> Attached:
-    """Attach a trained model for painting and judging.
-
-    Raises:
-        WeightsError: If the folder holds no trained model, or a damaged one; the base is as it was then.
-        ValueError: If a method is in place already.
-    """
-    from safetensors import SafetensorError
-
-    check_free(base)
-    lora = (folder / LORA_FILE).is_file()
-    if not lora and not (folder / "unet").is_dir():
-        raise WeightsError(f"{folder} holds no trained model.", "Train it first: portrayal train RUN")
-    try:
-        return attach_saved_lora(base, folder) if lora else attach_saved_full(base, folder)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(
-            f"The weights in {folder} cannot be loaded: {error}", f"Delete {folder} and train it again."
-        ) from error
-
-
-def attach_saved_lora(base: BaseModel, folder: Path) -> Attached:
-    """Put saved adapters into the base."""
-    attached = Attached(base, LoraMethod(), {})
-    base.attached = True
-    try:
-        with torch.random.fork_rng():  # PEFT draws weights that the saved ones replace
-            pipeline_of(base).load_lora_weights(
-                folder, weight_name=LORA_FILE, adapter_name=ADAPTER, local_files_only=True
-            )
-    except BaseException:
-        attached.detach()
-        raise
-    for part in (base.unet, base.text_encoder):
-        part.eval()  # new layers begin in training mode, and would drop inputs while painting
-    return attached
-
-
-def attach_saved_full(base: BaseModel, folder: Path) -> Attached:
-    """Put saved models in the places of the base's."""
-    from diffusers import UNet2DConditionModel
-    from transformers import CLIPTextModel
-
-    check_files(folder.glob("*/*.safetensors"))
-    parts: dict[str, Any] = {"unet": UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=base.dtype)}
-    if (folder / "text_encoder").is_dir():
-        parts["text_encoder"] = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=base.dtype)
-    return replace_parts(base, UnetMethod(), parts, trainable=False)

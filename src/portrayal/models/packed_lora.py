@@ -64,6 +64,7 @@ class PackedLayer(nn.Module):
     """A frozen layer with one adapter for each member.
 
     Attributes:
+        base_layer: The frozen layer; called as PEFT calls its own, so that who looks for the base's layers finds them.
         down: Every member's `A`, `(K, r, inputs)`, in the layer's number format; a convolution's kernel lies flat in
             `inputs`.
         up: Every member's `B`, transposed: `(K, r, outputs)`, so that a member's part is whole rows.
@@ -77,7 +78,7 @@ class PackedLayer(nn.Module):
 
     def __init__(self, layer: Any, inputs: int, outputs: int, members: Sequence[Member]) -> None:
         super().__init__()
-        self.layer = layer
+        self.base_layer = layer
         device, rank = layer.weight.device, max(member.method.rank for member in members)
         self._hold([torch.zeros(len(members), rank, size, device=device) for size in (inputs, outputs)])
         self.register_buffer("scale", torch.tensor([member.scale for member in members], device=device)[:, None, None])
@@ -86,11 +87,11 @@ class PackedLayer(nn.Module):
     def _hold(self, masters: Sequence[Tensor]) -> None:
         """Compute with these weights from now on."""
         self.masters = list(masters)
-        self.down, self.up = (nn.Parameter(master.to(self.layer.weight.dtype)) for master in masters)
+        self.down, self.up = (nn.Parameter(master.to(self.base_layer.weight.dtype)) for master in masters)
 
     def as_peft(self, weight: Tensor, *, up: bool) -> Tensor:
         """A member's `A`, or its `B`, in the shape that PEFT gives it."""
-        kernel = self.layer.weight.shape[1:]
+        kernel = self.base_layer.weight.shape[1:]
         return weight.T.reshape(*weight.T.shape, *[1] * len(kernel[1:])) if up else weight.reshape(-1, *kernel)
 
     def view_of(self, number: int, rank: int) -> tuple[Tensor, Tensor]:
@@ -120,10 +121,10 @@ class PackedLinear(PackedLayer):
         y: Tensor
         if torch.is_autocast_enabled(x.device.type):  # which does not reach into a function of our own
             low = self.scaled(torch.bmm(rows, self.down.transpose(1, 2)))
-            y = torch.baddbmm(self.layer(rows), low, self.up)
+            y = torch.baddbmm(self.base_layer(rows), low, self.up)
         else:
             scale = self.scale.to(rows.dtype) if self.has_scales else None
-            adapted = (rows, self.layer.weight, self.layer.bias, self.down, self.up, scale)
+            adapted = (rows, self.base_layer.weight, self.base_layer.bias, self.down, self.up, scale)
             y = AdaptedLinear.apply(*adapted)  # type: ignore[no-untyped-call]
         return y.view(*x.shape[:-1], -1)
 
@@ -166,11 +167,11 @@ class PackedConv2d(PackedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(K·b, inputs, H, W)` → `(K·b, outputs, H', W')`."""
-        y: Tensor = self.layer(x)
+        y: Tensor = self.base_layer(x)
         members, rank = self.down.shape[:2]
         rows = x.unflatten(0, (members, -1)).transpose(0, 1).flatten(1, 2)  # (b, K·inputs, H, W)
         kernels = self.down.reshape(members * rank, *self.kernel)
-        low = functional.conv2d(rows, kernels, None, self.layer.stride, self.layer.padding, groups=members)
+        low = functional.conv2d(rows, kernels, None, self.base_layer.stride, self.base_layer.padding, groups=members)
         low = low.unflatten(1, (members, rank)).permute(1, 0, 3, 4, 2)  # (K, b, H', W', r)
         high = torch.bmm(self.scaled(low.flatten(1, 3)), self.up).unflatten(1, low.shape[1:4])
         delta: Tensor = high.permute(0, 1, 4, 2, 3).flatten(0, 1)
@@ -265,11 +266,22 @@ class Pack:
             parts.setdefault(part, {})[path.replace(".default.", ".")] = layer.as_peft(weight, up=end == UP)
         write_lora(parts, member.method, folder, DTYPES[precision])
 
+    def put(self) -> None:
+        """Let the base compute with the adapters."""
+        self._put(dict(self.layers))
+        self.base.attached = True
+
+    def weigh(self, strength: float) -> None:
+        """Let the members' updates count this much more, or less."""
+        for layer in self.layers.values():
+            layer.scale *= strength
+            layer.has_scales = True
+
     def detach(self) -> None:
         """Give the base back as it was."""
         for part in (self.base.unet, self.base.text_encoder):
             part.eval().requires_grad_(False)
-        self._put({path: layer.layer for path, layer in self.layers.items()})
+        self._put({path: layer.base_layer for path, layer in self.layers.items()})
         self.base.unet.disable_gradient_checkpointing()
         checkpoint_text_encoder(self.base.text_encoder, on=False)
         self.base.attached = False
@@ -292,13 +304,12 @@ class Pack:
         training = self.base.unet.training, self.base.text_encoder.training
         parts = (*self.base.unet.modules(), *self.base.text_encoder.modules())
         recomputing = [module for module in parts if getattr(module, "gradient_checkpointing", False) is True]
-        self._put({path: layer.layer for path, layer in self.layers.items()})
+        self._put({path: layer.base_layer for path, layer in self.layers.items()})
         self.base.attached = False
         try:
             yield
         finally:
-            self._put(dict(self.layers))
-            self.base.attached = True
+            self.put()
             self.base.unet.train(training[0])
             self.base.text_encoder.train(training[1])
             for module in recomputing:  # what was attached meanwhile turned it off as it left
@@ -329,8 +340,7 @@ def attach_pack(base: BaseModel, members: Sequence[Member]) -> Pack:
         with torch.no_grad():
             for name, weight in member.weights.items():
                 weight.copy_(first[name])
-    pack._put(dict(pack.layers))
-    base.attached = True
+    pack.put()
     return pack
 
 
@@ -349,7 +359,7 @@ def first_weights(layers: Mapping[str, PackedLayer], member: Member) -> dict[str
     """What a LoRA starts from: `A` as it would be drawn alone, layer by layer, and `B` zero."""
     generator, rank, weights = generator_for(member.seed, "lora.init"), member.method.rank, dict[str, Tensor]()
     for path, packed in layers.items():
-        outputs, *inputs = packed.layer.weight.shape
+        outputs, *inputs = packed.base_layer.weight.shape
         weights[path + DOWN] = first_down((rank, *inputs), generator).flatten(1).to(packed.down.device)
         weights[path + UP] = torch.zeros(rank, outputs, device=packed.down.device)
     return weights

@@ -214,7 +214,7 @@ def export_whole(one: Wanted, forms: Sequence[Export]) -> list[Path]:
 
     from portrayal.models.base import load_base
     from portrayal.models.lora_files import merged_loras
-    from portrayal.models.methods import tuned
+    from portrayal.models.saved import tuned
     from portrayal.models.source import find_base
 
     # In fp32 on the CPU, so that weights are rounded once, when they are written.

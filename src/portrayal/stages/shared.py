@@ -256,7 +256,8 @@ def in_place(run: Run, name: str, folder: Path | None, loras: Sequence[LoraFile]
     """
     from portrayal.generation.pictures import UsedLora, Weights
     from portrayal.models.lora_files import LoraFile, with_loras
-    from portrayal.models.methods import LORA_FILE, tuned
+    from portrayal.models.methods import LORA_FILE
+    from portrayal.models.saved import tuned
     from portrayal.models.source import weights_hash
 
     strength = run.config.generation.lora_strength

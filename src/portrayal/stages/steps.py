@@ -72,7 +72,7 @@ def kept_steps(run: Run, trials: Sequence[Trial]) -> list[int]:
 
 def read_step(run: Run, trial: Trial, step: int) -> dict[str, Any]:
     """Held-out losses, and the likeness of a picture of each scene, at one step; kept with its weights."""
-    from portrayal.models.methods import tuned
+    from portrayal.models.saved import tuned
 
     folder = run.model_folder(trial.name) / "steps" / str(step)
     path = folder / "heldout.json"
