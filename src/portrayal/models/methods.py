@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +165,7 @@ def attach_full(base: BaseModel, method: UnetMethod) -> Attached:
     """
     source, cuda = base.source, base.device.type == "cuda"
     half = cuda and base.dtype != torch.float32
-    rounds = base.device.type == "cpu" or (cuda and find_spec("triton") is not None)
-    small = rounds and not method.master_weights and base.dtype == torch.bfloat16
+    small = base.device.type in ("cpu", "cuda") and not method.master_weights and base.dtype == torch.bfloat16
     dtype, names = base.dtype if small else torch.float32, ["unet"] + ["text_encoder"] * method.train_text_encoder
     fresh = parts_of(source, dtype, names)
     attached = replace_parts(base, method, {name: fresh[name] for name in names}, trainable=True)
