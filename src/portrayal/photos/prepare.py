@@ -18,13 +18,14 @@ from PIL import Image, ImageOps
 from portrayal.errors import PhotosError, UsageError
 from portrayal.photos.crop import Crop, Framing, Shape, cut, largest_crop, nearest_bucket, subject_crops
 from portrayal.photos.faces import Box, Face, find_faces
+from portrayal.photos.found import PhotoFile
 from portrayal.photos.inspect import Bits, near_duplicates, perceptual_bits, pixel_hash
 from portrayal.photos.look import Look, look_at
 from portrayal.photos.masks import SUBJECT, read_mask
 from portrayal.photos.read import IMAGE_ENDINGS, Finding, RawPhoto, UnusablePhotoError, decode_photo
 from portrayal.photos.saliency import focus, weighted_middle
 from portrayal.photos.shelf import Kept, Pictures, Shelf
-from portrayal.photos.sources import PhotoFile, find_photos
+from portrayal.photos.sources import find_photos
 
 THREADS = 4
 """Decoding releases the GIL; each thread holds one full picture, up to 0.6 GB at 200 megapixels."""
