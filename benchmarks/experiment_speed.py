@@ -34,7 +34,7 @@ from typing import Any
 from benchmarks.record import print_table, read, save
 from benchmarks.standins import base_here, write_scorers
 from benchmarks.timing import PHOTOS, on_gpu
-from portrayal.estimate import part_of
+from portrayal.estimate.afterwards import part_of
 
 WANTED = (150.0, 90.0)
 """Seconds of the whole: at most, and aimed at."""

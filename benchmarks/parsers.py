@@ -23,7 +23,7 @@ from safetensors.torch import save
 
 from portrayal.data.manifest import load_dataset
 from portrayal.errors import PortrayalError
-from portrayal.estimate import whole_stages
+from portrayal.estimate.afterwards import whole_stages
 from portrayal.formats.png import a1111_parameters, parse_a1111, read_settings
 from portrayal.generation.prompts import fragments_of
 from portrayal.models.lora_files import load_lora, parse_lora

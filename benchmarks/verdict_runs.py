@@ -23,7 +23,8 @@ import portrayal
 from benchmarks.pocket_people import config_of, draw_photos, spread, subject
 from benchmarks.record import print_table, save
 from portrayal.evaluation.comparisons import Training
-from portrayal.evaluation.evaluate import Judge, look_at_all
+from portrayal.evaluation.evaluate import look_at_all
+from portrayal.evaluation.judge import Judge
 from portrayal.stages.evaluate import gather
 from portrayal.stages.shared import encoders_of, silent
 

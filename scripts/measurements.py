@@ -13,7 +13,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from portrayal.estimate import TABLE, part_of, probe
+from portrayal.estimate.afterwards import part_of
+from portrayal.estimate.costs import TABLE
+from portrayal.estimate.machine import probe
 from portrayal.run import write_json
 
 ROOT = Path(__file__).parents[1]

@@ -22,7 +22,7 @@ SHORT_TYPES = {"boolean": "true, false", "integer": "whole number", "number": "n
 INTRODUCTION = """\
 # Settings
 
-Written by `python -m scripts.settings_docs` from the docstrings in [config.py](../src/portrayal/config.py) and the
+Written by `python -m scripts.settings_docs` from the docstrings in [config](../src/portrayal/config) and the
 files in [recipes](../recipes); do not edit.
 
 A run starts from a recipe (`--recipe NAME` or `--recipe FILE.toml`; without one, the recipe that fits the base and the

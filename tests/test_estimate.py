@@ -16,9 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from portrayal import estimate as estimates
 from portrayal.cli import app
-from portrayal.estimate import TABLE, Costs, Estimate, Machine, compare, estimate, fit, said, spoken, whole_stages
+from portrayal.estimate.afterwards import compare, part_of, said, whole_stages
+from portrayal.estimate.costs import TABLE, Costs, fit
+from portrayal.estimate.costs import why_plain as why_foreseen
+from portrayal.estimate.machine import Machine, probe
+from portrayal.estimate.reckoning import estimate
+from portrayal.estimate.record import Estimate, Stage, spoken
 from portrayal.planning import lora_packs, settle
 from portrayal.run import Run
 from portrayal.settings import effort_settings, load_config
@@ -48,7 +52,7 @@ def on_gpu(recipe: str = "sd15-80gb", *changes: str, machine: Machine = H100) ->
     return estimate(config, machine, unet_weights=GPU["unet_weights"], packs=lora_packs(config))
 
 
-def part(found: Estimate, name: str) -> estimates.Stage:
+def part(found: Estimate, name: str) -> Stage:
     return next(stage for stage in found.stages if stage.name == name)
 
 
@@ -67,7 +71,7 @@ def test_the_demo_takes_what_it_took(name: str, changes: list[str]) -> None:
     assert found.seconds == pytest.approx(figures["total_seconds"], rel=0.3)
     took: dict[str, float] = {}
     for stage, seconds in figures["stage_seconds"].items():
-        took[estimates.part_of(stage)] = took.get(estimates.part_of(stage), 0.0) + seconds
+        took[part_of(stage)] = took.get(part_of(stage), 0.0) + seconds
     for stage, seconds in took.items():
         assert seconds / 3 < part(found, stage).seconds < seconds * 3, stage
 
@@ -225,7 +229,7 @@ def test_steps_are_said_to_be_what_the_trainer_makes_them(kind: str, device: str
         scaler=config.training.mixed_precision == "fp16",
         optimizer=SimpleNamespace(param_groups=[{"capturable": capturable}]),
     )
-    assert estimates.why_plain(config, method, device) == why_plain(state)
+    assert why_foreseen(config, method, device) == why_plain(state)
 
 
 def test_times_are_said_briefly() -> None:
@@ -288,7 +292,7 @@ def test_only_what_was_timed_whole_is_compared(tmp_path: Path) -> None:
 
 @given(parts=st.lists(st.floats(0.001, 60), min_size=1, max_size=5))
 def test_what_is_told_is_what_is_kept(parts: list[float]) -> None:
-    stages = tuple(estimates.Stage(str(number), "", seconds) for number, seconds in enumerate(parts))
+    stages = tuple(Stage(str(number), "", seconds) for number, seconds in enumerate(parts))
     found = Estimate(REFERENCE, "", 1.0, 6, stages, {}, ())
     assert found.lines()[0].startswith(f"about {spoken(found.as_json()['seconds'])} for")
 
@@ -332,4 +336,4 @@ def test_packs_are_those_of_the_study() -> None:
 
 
 def test_the_probe_is_short() -> None:
-    assert 0 < estimates.probe("cpu", "no") < 1
+    assert 0 < probe("cpu", "no") < 1

@@ -256,7 +256,7 @@ def test_a_disk_that_is_full_in_the_middle_of_an_event_leaves_no_half_of_it(tmp_
 
 
 def test_a_clock_that_is_set_back_ends_no_stage_before_it_began(tmp_path: Path, monkeypatch) -> None:
-    from portrayal.estimate import whole_stages
+    from portrayal.estimate.afterwards import whole_stages
 
     run, before = Run.create(tmp_path / "run", load_config(), PROVENANCE), iter([5000.0])
     with monkeypatch.context() as patch:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from portrayal.config import TEXT_ENCODER_TARGETS, Config, LoraMethod, Method
 from portrayal.errors import MachineError, UsageError
-from portrayal.estimate import PHOTOS, Estimate, estimate, this_machine
+from portrayal.estimate.machine import this_machine
+from portrayal.estimate.reckoning import PHOTOS, estimate
+from portrayal.estimate.record import Estimate
 from portrayal.models.source import BaseSource, find_base, part_config
 from portrayal.settings import load_config
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from portrayal.config import Config
-from portrayal.estimate import compare, said, whole_stages
+from portrayal.estimate.afterwards import compare, said, whole_stages
 from portrayal.planning import settle
 from portrayal.processes import here
 from portrayal.run import Event, Progress, Run, write_json

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from portrayal.evaluation.evaluate import Judge, Look
+from portrayal.evaluation.judge import Judge, Look
 from portrayal.models.encoders import Encoders, Scorer
 
 

@@ -11,7 +11,8 @@ from skimage import data
 
 from portrayal.errors import PhotosError, UsageError
 from portrayal.photos import Prepared, PrepareSettings, prepare_photos
-from portrayal.photos.prepare import PreparedPhoto, choose_folds
+from portrayal.photos.folds import choose_folds
+from portrayal.photos.prepare import PreparedPhoto
 
 ASTRONAUT = Image.fromarray(data.astronaut())
 

@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from portrayal.errors import PhotosError
-from portrayal.photos import sources
+from portrayal.photos import archive as archives
+from portrayal.photos import beside
+from portrayal.photos.found import KohyaFolder
 from portrayal.photos.read import UnusablePhotoError
-from portrayal.photos.sources import KohyaFolder, find_photos
+from portrayal.photos.sources import find_photos
 
 
 def png(colour: str = "red") -> bytes:
@@ -112,9 +114,9 @@ def test_what_an_archive_should_not_hold_is_named_and_the_rest_goes_on(tmp_path:
 
 def test_a_member_that_lies_about_its_size_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = archive(tmp_path / "photos.zip", {"a.png": os.urandom(5000)})
-    monkeypatch.setattr(sources, "MAX_BYTES", 6000)
+    monkeypatch.setattr(beside, "MAX_BYTES", 6000)
     photo = find_photos(path).photos[0]
-    monkeypatch.setattr(sources, "MAX_BYTES", 4000)
+    monkeypatch.setattr(beside, "MAX_BYTES", 4000)
 
     with pytest.raises(UnusablePhotoError) as caught:
         photo.content()
@@ -135,7 +137,7 @@ def test_a_damaged_member_is_a_finding(tmp_path: Path) -> None:
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(archives, "MAX_ENTRIES", 3)
 
     with pytest.raises(PhotosError, match="4 files"):
         find_photos(archive(tmp_path / "a.zip", {f"{number}.png": png() for number in range(4)}))
@@ -329,7 +331,7 @@ def test_two_files_of_one_name_and_rare_packings_are_named(tmp_path: Path) -> No
 
 
 def test_all_that_an_archive_unpacks_to_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_TOTAL_BYTES", 2 * len(png()))
+    monkeypatch.setattr(archives, "MAX_TOTAL_BYTES", 2 * len(png()))
 
     path = archive(tmp_path / "a.zip", {f"{number}.png": png() for number in range(4)})
 
@@ -352,7 +354,7 @@ def test_a_list_of_contents_that_would_fill_the_memory_is_refused(
         plain = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 40, 40, 5, 0xFFFFFFFF, 0)
         path.write_bytes(content[:place] + record + locator + plain)
     assert len(names(path)) == 40
-    monkeypatch.setattr(sources, "MAX_DIRECTORY_BYTES", 1000)
+    monkeypatch.setattr(archives, "MAX_DIRECTORY_BYTES", 1000)
 
     with pytest.raises(PhotosError, match="list of contents"):
         find_photos(path)

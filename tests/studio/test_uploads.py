@@ -15,6 +15,8 @@ from PIL import Image
 from portrayal import UsageError, load_config
 from portrayal.studio import desk, uploads
 from portrayal.studio.desk import DESK
+from portrayal.studio.names import free_name, shown_name
+from portrayal.studio.photos import contact, crop, drop, keep
 from portrayal.studio.projects import Project, Projects
 from tests.photos.heic import heic
 
@@ -47,7 +49,7 @@ def inbox(tmp_path: Path) -> Path:
 
 
 def test_photos_are_kept_as_they_are_and_shown_small(ann: Project, photos: Path) -> None:
-    found = uploads.photos(ann)
+    found = contact(ann).photos
     assert [one.name for one in found] == sorted(path.name for path in photos.iterdir())
     for one in found:
         assert (ann.photos_folder / one.name).read_bytes() == (photos / one.name).read_bytes()
@@ -100,7 +102,7 @@ def test_no_name_leads_out_of_the_project(project: Project, inbox: Path, name: s
 @given(st.text(max_size=60), st.lists(st.text(max_size=12), max_size=3))
 @settings(max_examples=300, deadline=None)
 def test_any_name_becomes_one_file_s(name: str, taken: list[str]) -> None:
-    kept = uploads.free_name(uploads.shown_name(name), JPEG, taken)
+    kept = free_name(shown_name(name), JPEG, taken)
     assert Path(kept).name == kept
     assert kept.endswith(".jpg")
     assert not kept.startswith(".")
@@ -132,7 +134,7 @@ def test_heic_is_taken_and_shown(project: Project, inbox: Path) -> None:
     content = heic(Image.new("RGB", (64, 48), "red"))
     (taken,) = uploads.accept_photos(project, [handed(inbox, "IMG_1.HEIC", content)])
     assert (taken.error, taken.kept) == ("", "IMG_1.heic")
-    (one,) = uploads.photos(project)
+    (one,) = contact(project).photos
     with Image.open(one.view) as view:
         assert view.format == "JPEG"
 
@@ -146,7 +148,7 @@ def test_what_is_too_large_or_too_much_is_refused(
     monkeypatch.setattr(uploads, "MAX_PHOTOS", 2)
     small = [handed(inbox, f"{colour}.png", picture(colour)) for colour in ("red", "green", "blue")]
     assert [bool(one.error) for one in uploads.accept_photos(project, small)] == [False, False, True]
-    assert len(uploads.photos(project)) == 2
+    assert len(contact(project).photos) == 2
 
 
 def test_an_archive_is_read_by_its_pictures(project: Project, inbox: Path) -> None:
@@ -175,30 +177,30 @@ def test_the_same_photo_is_taken_once_and_names_are_told_apart(project: Project,
 
 
 def test_what_is_decided_of_a_photo(ann: Project) -> None:
-    first, second = uploads.photos(ann)[:2]
-    uploads.drop(ann, first.name)
-    uploads.keep(ann, second.name)
-    uploads.crop(ann, second.name, (5, 6, 300))
+    first, second = contact(ann).photos[:2]
+    drop(ann, first.name)
+    keep(ann, second.name)
+    crop(ann, second.name, (5, 6, 300))
     config = load_config(ann.recipe, ann.settings)
     assert config.prepare.drop == (first.name,)
     assert config.prepare.keep == (second.name,)
     assert config.prepare.crop == {second.name: (5, 6, 300)}
-    one, two = uploads.photos(ann)[:2]
+    one, two = contact(ann).photos[:2]
     assert (one.left_out, two.kept, two.crop, two.by_hand) == (True, True, (5, 6, 300), True)
-    uploads.keep(ann, first.name)
-    uploads.crop(ann, second.name, None)
-    assert not uploads.photos(ann)[0].left_out
-    assert not uploads.photos(ann)[1].by_hand
+    keep(ann, first.name)
+    crop(ann, second.name, None)
+    assert not contact(ann).photos[0].left_out
+    assert not contact(ann).photos[1].by_hand
     for wrong in ((-1, 0, 100), (0, 0, 10**6), (0, 0, 1), (10**6, 0, 100)):
         with pytest.raises(UsageError, match="does not lie in"):
-            uploads.crop(ann, second.name, wrong)
+            crop(ann, second.name, wrong)
     for name in ("../x", "nobody.jpg"):
         with pytest.raises(UsageError, match="no photo"):
-            uploads.drop(ann, name)
+            drop(ann, name)
         with pytest.raises(UsageError, match="no photo"):
             uploads.remove(ann, name)
     uploads.remove(ann, first.name)
-    assert first.name not in [one.name for one in uploads.photos(ann)]
+    assert first.name not in [one.name for one in contact(ann).photos]
     assert not (ann.photos_folder / first.name).exists()
     assert not first.view.exists()
 
@@ -212,9 +214,9 @@ def test_photos_are_looked_at_in_another_process(ann: Project, until: Callable[.
         assert found.checked
         assert all(one.verdict in ("keep", "fix", "drop") for one in found.photos)
         assert any("are few" in remark for remark in found.remarks)
-        assert uploads.contact(ann) == found
-        uploads.drop(ann, found.photos[0].name)
-        assert not uploads.contact(ann).checked
+        assert contact(ann) == found
+        drop(ann, found.photos[0].name)
+        assert not contact(ann).checked
         until(lambda: desk.outlook(ann) is not None, 120)
         outlook = desk.outlook(ann)
         assert outlook is not None

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from portrayal import Config, UsageError, load_config
 from portrayal.studio.compare import table
 from portrayal.studio.forms import Field, fields, is_path, parse, plan, table_text
+from portrayal.studio.lanes import points
+from portrayal.studio.logs import Log
 from portrayal.studio.projects import Project, Projects, as_toml
 from portrayal.studio.votes import next_pair, picture_of, tally, vote, wilson
-from portrayal.studio.watch import Log, look, points
+from portrayal.studio.watch import look
 
 # The form --------------------------------------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ from typing import Final
 
 from PIL import Image
 
+from portrayal.photos.found import PhotoFile
 from portrayal.photos.read import ORIENTATION, UPRIGHT, Finding, UnusablePhotoError, decode_photo
-from portrayal.photos.sources import PhotoFile
 
 ROUNDING: Final = 0.02
 """By how much the proportions of a mask may differ from its photo's, when both were scaled."""

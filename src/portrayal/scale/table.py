@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from portrayal.estimate import part_of
+from portrayal.estimate.afterwards import part_of
 from portrayal.live import LIVE
 from portrayal.progress import title_of
 from portrayal.scale.batch import Batch

@@ -17,7 +17,8 @@ from portrayal.stages.shared import silent
 if TYPE_CHECKING:
     from portrayal.photos import Finding
     from portrayal.photos.advice import PhotoAdvice, SetAdvice
-    from portrayal.photos.prepare import Examined, ExaminedPhoto, PrepareSettings
+    from portrayal.photos.examine import Examined, ExaminedPhoto
+    from portrayal.photos.settings import PrepareSettings
     from portrayal.photos.watermark import Mark
 
 
@@ -86,7 +87,7 @@ def check_photos(photos: Path, config: Config, *, sheet: Path | None = None, pro
     """
     from portrayal.errors import UsageError
     from portrayal.photos.advice import advise, advise_set
-    from portrayal.photos.prepare import examine_photos
+    from portrayal.photos.examine import examine_photos
     from portrayal.photos.sheet import contact_sheet
     from portrayal.run import atomic_path
 

@@ -29,7 +29,7 @@ from portrayal.stages.steps import base_losses, curve_of_model
 if TYPE_CHECKING:
     from PIL import Image
 
-    from portrayal.evaluation.evaluate import PaintedModel
+    from portrayal.evaluation.evidence import PaintedModel
     from portrayal.evaluation.sweep import ControlledPictures
     from portrayal.photos import PreparedPhoto
 
@@ -72,7 +72,7 @@ def evaluated_files(run: Run) -> list[str]:
 
 def gather(run: Run, tick: Callable[[int, int], None], progress: Progress) -> Any:
     """Collect what a run is judged by."""
-    from portrayal.evaluation.evaluate import Evidence
+    from portrayal.evaluation.evidence import Evidence
     from portrayal.generation.pictures import load_pictures
 
     config, dataset = run.config, dataset_of(run)
@@ -109,7 +109,7 @@ def gather(run: Run, tick: Callable[[int, int], None], progress: Progress) -> An
 
 def painted_model(run: Run, name: str, trials: Sequence[Trial]) -> PaintedModel:
     """A model with what each of its trainings painted, read when it is looked at: there may be a thousand pictures."""
-    from portrayal.evaluation.evaluate import PaintedModel, PaintedTraining
+    from portrayal.evaluation.evidence import PaintedModel, PaintedTraining
     from portrayal.generation.pictures import load_pictures
 
     config, trainings = run.config, []

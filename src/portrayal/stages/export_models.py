@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from portrayal.config import Export, LoraMethod, SavePrecision
+from portrayal.config import LoraMethod, SavePrecision
 from portrayal.errors import UsageError, known, nearest
 from portrayal.run import Event, Progress, Run, atomic_folder, atomic_path, write_bytes, write_text
 from portrayal.stages.data import num_photos
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from portrayal.formats.lora import LoraLayer
     from portrayal.models.base import BaseModel
 
+Export = Literal["kohya", "diffusers", "single-file", "pipeline"]
 FORMS: tuple[Export, ...] = get_args(Export)
 PRECISIONS: tuple[SavePrecision, ...] = get_args(SavePrecision)
 OF_LORAS = ("kohya",)

@@ -19,7 +19,7 @@ from portrayal.stages.shared import at_work, silent, tell
 
 if TYPE_CHECKING:
     from portrayal.photos import Finding, Prepared
-    from portrayal.photos.prepare import Examined
+    from portrayal.photos.examine import Examined
 
 
 def prepare(
@@ -41,7 +41,8 @@ def prepare(
 def begin(photos: Path, plan: Plan, out: Path, consent: bool | None, progress: Progress) -> Run:
     """Start the run that is planned, or open it."""
     from portrayal.data.manifest import save_dataset
-    from portrayal.photos.prepare import assemble_photos, examine_photos
+    from portrayal.photos.examine import examine_photos
+    from portrayal.photos.prepare import assemble_photos
 
     started = time.monotonic()
     subject, settings = plan.config.subject, prepare_settings(plan)

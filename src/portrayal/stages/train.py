@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from portrayal.config import Config, LoraMethod, Trial
-from portrayal.estimate import relative_cost
+from portrayal.estimate.costs import relative_cost
 from portrayal.files import drop_folder
 from portrayal.live import Requests
 from portrayal.planning import loras_at_once

@@ -19,11 +19,11 @@ from threading import RLock
 from typing import Any, TypeVar
 
 from portrayal import PortrayalError
-from portrayal.studio import forms, uploads
+from portrayal.studio import controls, forms, photos
 from portrayal.studio.forms import Outlook
 from portrayal.studio.jobs import Failure
+from portrayal.studio.photos import Contact
 from portrayal.studio.projects import Project
-from portrayal.studio.uploads import Contact
 
 T = TypeVar("T")
 REMEMBERED = 64
@@ -136,19 +136,19 @@ def check(project: Project) -> Contact | None:
     Raises:
         PortrayalError: If they cannot be looked at.
     """
-    now = uploads.contact(project)
+    now = photos.contact(project)
     if now.checked or project.started or not now.photos:
         return now
-    about = (str(project.folder), repr(uploads.inputs_of(project)))
-    return DESK.ask("check", about, uploads.check, project)
+    about = (str(project.folder), repr(photos.inputs_of(project)))
+    return DESK.ask("check", about, photos.check, project)
 
 
 def control_seen(project: Project, name: str, kind: str) -> Path | Failure | None:
     """What an annotator sees in an accepted picture, as a PNG; nothing while it is being made."""
     try:
-        target = uploads.seen_path(project, name, kind)
+        target = controls.seen_path(project, name, kind)
         if target.is_file():
             return target
-        return DESK.ask("control", (str(project.folder), name, kind), uploads.control_seen, project, name, kind)
+        return DESK.ask("control", (str(project.folder), name, kind), controls.control_seen, project, name, kind)
     except PortrayalError as error:
         return Failure(error.cause, error.remedy, error.exit_code)

@@ -6,8 +6,8 @@ import math
 
 from markupsafe import Markup, escape
 
+from portrayal.studio.lanes import Lane
 from portrayal.studio.texts import Texts
-from portrayal.studio.watch import Lane
 
 WIDTH, HEIGHT, ABOVE, BELOW = 260, 70, 8, 16
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from portrayal import UsageError, read_settings
+from portrayal.studio.controls import accept_control
 from portrayal.studio.desk import control_seen
 from portrayal.studio.files import below
 from portrayal.studio.forms import fields
@@ -17,7 +18,6 @@ from portrayal.studio.page.asked import Action, Asked, Outcome, Values, Wrong, n
 from portrayal.studio.page.models import models_of
 from portrayal.studio.page.uploaded import uploaded
 from portrayal.studio.projects import Project
-from portrayal.studio.uploads import accept_control
 from portrayal.studio.watch import run_of
 from portrayal.studio.worker import ensure_worker
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from portrayal.studio import uploads
+from portrayal.studio import photos, uploads
 from portrayal.studio.desk import check
 from portrayal.studio.page.asked import NOTHING, Action, Asked, Outcome, Values, listed, number
 from portrayal.studio.page.uploaded import uploaded
-from portrayal.studio.uploads import Accepted, PhotoView, accept_photos, contact
+from portrayal.studio.photos import PhotoView, contact
+from portrayal.studio.uploads import Accepted, accept_photos
 
 FEWEST = 3
 """Usable photos without which nothing can be trained."""
@@ -106,13 +107,13 @@ def add(asked: Asked, values: Values) -> Outcome:
 
 def take_out(asked: Asked, values: Values) -> Outcome:
     """Leave a photo out."""
-    uploads.drop(asked.mine, str(values.get("name", "")))
+    photos.drop(asked.mine, str(values.get("name", "")))
     return NOTHING
 
 
 def put_back(asked: Asked, values: Values) -> Outcome:
     """Use a photo, whatever was found."""
-    uploads.keep(asked.mine, str(values.get("name", "")))
+    photos.keep(asked.mine, str(values.get("name", "")))
     return NOTHING
 
 
@@ -125,13 +126,13 @@ def remove(asked: Asked, values: Values) -> Outcome:
 def crop(asked: Asked, values: Values) -> Outcome:
     """Choose a photo's square by hand."""
     left, top, side = (int(number(values, key, 0)) for key in ("left", "top", "side"))
-    uploads.crop(asked.mine, str(values.get("name", "")), (left, top, side))
+    photos.crop(asked.mine, str(values.get("name", "")), (left, top, side))
     return NOTHING
 
 
 def uncrop(asked: Asked, values: Values) -> Outcome:
     """Let a photo's square be chosen again."""
-    uploads.crop(asked.mine, str(values.get("name", "")), None)
+    photos.crop(asked.mine, str(values.get("name", "")), None)
     return NOTHING
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from portrayal.studio.lanes import Lane
 from portrayal.studio.page.asked import Action, Asked, Outcome, Values, colour
 from portrayal.studio.page.curves import curve
-from portrayal.studio.watch import Lane, StageView, look
+from portrayal.studio.parts import StageView
 from portrayal.studio.watch import View as Watched
+from portrayal.studio.watch import look
 from portrayal.studio.worker import ensure_worker
 
 MOST_SAMPLES = 12

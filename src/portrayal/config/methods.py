@@ -1,0 +1,139 @@
+"""What is trained: the full UNet, or LoRAs; and which of them a study trains, how often, on which photos."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from portrayal.config.section import Section
+
+ATTENTION_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+FEED_FORWARD_TARGETS = ("ff.net.0.proj", "ff.net.2")
+TEXT_ENCODER_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+
+class UnetMethod(Section):
+    """Train every weight of the UNet (DreamBooth, Ruiz et al. 2023, arXiv:2208.12242)."""
+
+    kind: Literal["unet"] = "unet"
+
+    learning_rate: PositiveFloat = 2e-6
+    """Step size of the UNet's weights."""
+
+    max_train_steps: PositiveInt = 800
+    """Optimizer updates."""
+
+    train_text_encoder: bool = False
+    """Tune the text encoder together with the UNet."""
+
+    text_encoder_learning_rate: PositiveFloat | None = None
+    """Step size of the text encoder; nothing means the UNet's."""
+
+    master_weights: bool = True
+    """Keep fp32 weights, and their averages in fp32, beside the half ones that compute. Without, a weight takes 6 bytes
+    instead of 16: bf16 weights whose steps are rounded by chance, averages in 8 bits; in bf16, with `adamw`."""
+
+
+class LoraMethod(Section):
+    """Train low-rank adapters on a frozen UNet (Hu et al. 2021, arXiv:2106.09685)."""
+
+    kind: Literal["lora"] = "lora"
+
+    rank: PositiveInt = 64
+    """Rank `r` of each update `ΔW = scale·B·A`; a study gives each LoRA its own, from `study.ranks`."""
+
+    alpha: PositiveFloat | None = None
+    """Numerator of the scale `alpha/rank`. Nothing keeps the scale 1 at every rank, so that ranks compare fairly."""
+
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Chance that an input of an adapter is dropped in training."""
+
+    target_modules: tuple[str, ...] = Field(ATTENTION_TARGETS + FEED_FORWARD_TARGETS, min_length=1)
+    """Ends of the names of the UNet's layers that get an adapter; each must match at least one layer."""
+
+    learning_rate: PositiveFloat = 1e-4
+    """Step size of the adapters."""
+
+    max_train_steps: PositiveInt = 800
+    """Optimizer updates."""
+
+    train_text_encoder: bool = False
+    """Give the text encoder's attention layers adapters too."""
+
+    text_encoder_learning_rate: PositiveFloat | None = None
+    """Step size of the text encoder's adapters; nothing means the UNet's."""
+
+
+Method = UnetMethod | LoraMethod
+
+
+class MethodConfig(Section):
+    """What is trained: the settings of each method."""
+
+    unet: UnetMethod = UnetMethod()
+    """The full UNet."""
+
+    lora: LoraMethod = LoraMethod()
+    """The LoRAs; a study gives each its own rank."""
+
+
+class Trial(NamedTuple):
+    """One training of a study."""
+
+    name: str
+    """That of its model for the first; of others such as `lora-64.fold-2` or `lora-64.fold-2.seed-3`."""
+
+    model: str
+    fold: int
+    """Which photos are held out, from 0."""
+
+    seed: int
+    """Which of the study's seeds, from 0."""
+
+
+class StudyConfig(Section):
+    """Which models are trained and compared."""
+
+    full_unet: bool = True
+    """Train the full UNet."""
+
+    ranks: tuple[PositiveInt, ...] = (32, 64, 128)
+    """Train one LoRA at each of these ranks."""
+
+    lora_scale: Literal["equal", "rank_stabilized"] = "equal"
+    """By what the ranks' updates `B·A` are multiplied: `equal` is `alpha/rank`, 1 at every rank if alpha is not set;
+    `rank_stabilized` is `alpha/√rank` (Kalajdzievski 2023, arXiv:2312.03732), 1 at the smallest rank without alpha."""
+
+    folds: PositiveInt = 3
+    """Parts the photos are dealt into: each LoRA trains once without each part and is judged on it. With a single fold
+    the luck of a training cannot be told from a difference of methods."""
+
+    unet_folds: PositiveInt = 1
+    """How many of these folds the full UNet is trained on, which takes the longest."""
+
+    seeds: PositiveInt = 1
+    """Trainings of each LoRA on each fold, each from another seed; the full UNet is trained from one."""
+
+    readings: PositiveInt = 6
+    """Times in its course that a training is looked at; the weights are kept until the best step is chosen."""
+
+    final: bool = True
+    """Train the recommended model once more, on all photos, up to its best step."""
+
+    loras_at_once: PositiveInt | None = None
+    """LoRAs trained in one batch, each as it would train alone; nothing means as many as fit into memory, 1 one by one.
+    LoRAs with dropout train one by one."""
+
+    @field_validator("ranks")
+    @classmethod
+    def _distinct(cls, ranks: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(ranks)) != len(ranks):
+            raise ValueError("each rank may stand here once")
+        return ranks
+
+    @model_validator(mode="after")
+    def _unet_has_no_more_folds(self) -> StudyConfig:
+        if self.unet_folds > self.folds:
+            raise ValueError(f"unet_folds: there are {self.folds} folds")
+        return self
