@@ -24,9 +24,11 @@ from portrayal.data.manifest import load_dataset
 from portrayal.errors import MachineError, PhotosError, RunConflictError, UsageError
 from portrayal.formats.png import read_settings
 from portrayal.generation.skeleton import draw_skeleton
+from portrayal.models.saved import tuned
 from portrayal.planning import settle
 from portrayal.pocket import WEIGHTS
 from portrayal.run import Event, Run
+from portrayal.stages import steps
 from portrayal.stages.data import heldout_data, training_data
 from portrayal.stages.shared import base_ahead, settled_by, shared_base, silent
 from portrayal.stages.train import together
@@ -129,6 +131,47 @@ def test_the_best_step_of_each_model_is_kept_and_the_pictures_of_its_steps(tiny_
             assert method["step"] == curve["best_step"]
         shown = {path.name for path in (tiny_run.folder / "images" / "steps" / row["name"]).iterdir()}
         assert shown == {"2", "3"}
+
+
+def unsettled(run: Run, **study: bool) -> tuple[Run, Path]:
+    """A run whose first LoRA has kept steps 2 and 3, as if its best step, 3, had just been chosen."""
+    study_config = run.config.study.model_copy(update=study)
+    run = replace(run, config=run.config.model_copy(update={"study": study_config}))
+    folder = run.model_folder("lora-2")
+    (folder / "readings.json").unlink()
+    for step in ("2", "3"):
+        (folder / "steps" / step).mkdir(parents=True)
+        for name in ("heldout.json", "pytorch_lora_weights.safetensors"):
+            shutil.copy(folder / name, folder / "steps" / step / name)
+    for name in ("heldout.json", "pytorch_lora_weights.safetensors"):
+        (folder / name).unlink()
+    return run, folder
+
+
+def test_all_readings_are_kept_if_that_is_wanted(copy: Run, hashes: Hashes) -> None:
+    weights = hashes(copy.model_folder("lora-2"))["pytorch_lora_weights.safetensors"]
+    run, folder = unsettled(copy, keep_readings=True)
+    steps.settle(run, run.config.trials["lora-2"], 3)
+    assert not (folder / "steps").exists()
+    assert hashes(folder)["pytorch_lora_weights.safetensors"] == weights
+    assert hashes(folder / "readings")["2/pytorch_lora_weights.safetensors"] == weights
+    with tuned(shared_base(settled_by(run.config)), folder / "readings" / "2"):
+        pass
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("moved", [("heldout.json",), ("heldout.json", "pytorch_lora_weights.safetensors")])
+def test_choosing_a_step_goes_on_where_it_was_killed(moved: tuple[str, ...], keep: bool, copy: Run) -> None:
+    run, folder = unsettled(copy, keep_readings=keep)
+    steps.keep_readings(folder)
+    readings = (folder / "readings.json").read_text()
+    for name in moved:
+        (folder / "steps" / "3" / name).replace(folder / name)
+    steps.settle(run, run.config.trials["lora-2"], 3)
+    assert (folder / "readings.json").read_text() == readings
+    assert (folder / "pytorch_lora_weights.safetensors").is_file()
+    assert not (folder / "steps").exists()
+    assert (folder / "readings").exists() is keep
 
 
 def test_the_recommended_model_is_trained_on_all_photos_to_its_step(tiny_run: Run) -> None:

@@ -118,6 +118,9 @@ class StudyConfig(Section):
     readings: PositiveInt = 6
     """Times in its course that a training is looked at; the weights are kept until the best step is chosen."""
 
+    keep_readings: bool = False
+    """Keep the weights of all readings, in `models/NAME/readings`, not only those of the best step."""
+
     final: bool = True
     """Train the recommended model once more, on all photos, up to its best step."""
 

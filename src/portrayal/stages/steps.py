@@ -197,17 +197,23 @@ def mean_of(values: Any) -> float:
 
 
 def settle(run: Run, trial: Trial, step: int) -> None:
-    """Put the weights of a step in their model's place and delete those of the others."""
+    """Put the weights of a step in their model's place; those of the others go, or stay beside it if that is wanted."""
     folder = run.model_folder(trial.name)
     if trial.name != trial.model:  # first: it may have been killed after the steps had gone
         shutil.rmtree(samples_folder(run, trial.name), ignore_errors=True)
     steps = folder / "steps"
     if not steps.is_dir():
         return
-    keep_readings(folder)
-    for path in sorted((steps / str(step)).iterdir()):
+    chosen = steps / str(step)
+    if (chosen / "heldout.json").is_file():  # the first that is moved: it is not there if this was killed half-way
+        keep_readings(folder)
+    for path in sorted(chosen.iterdir()) if chosen.is_dir() else ():
         path.replace(folder / path.name)
     described = json.loads((folder / "method.json").read_text(encoding="utf-8"))
     write_json(folder / "method.json", described | {"step": step})
     flush_folder(folder)
-    drop_folder(steps)  # as a whole: half of it would be taken for the steps
+    if run.config.study.keep_readings:
+        shutil.rmtree(chosen, ignore_errors=True)
+        steps.replace(folder / "readings")
+    else:
+        drop_folder(steps)  # as a whole: half of it would be taken for the steps
