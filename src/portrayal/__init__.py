@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from portrayal.run import Event, Run, atomic_path
     from portrayal.scale.batch import run_batch
     from portrayal.scale.launch import share_out
+    from portrayal.sentences import Said
     from portrayal.settings import effort_settings, load_config
     from portrayal.stages.check import check_photos
     from portrayal.stages.control import control_picture
@@ -52,6 +53,7 @@ _HOME = {
     "MachineError": "errors",
     "PortrayalError": "errors",
     "RawPhoto": "photos.read",
+    "Said": "sentences",
     "UsageError": "errors",
     "atomic_path": "run",
     "control_picture": "stages.control",
@@ -93,6 +95,7 @@ __all__ = [
     "PortrayalError",
     "RawPhoto",
     "Run",
+    "Said",
     "UsageError",
     "atomic_path",
     "check_photos",

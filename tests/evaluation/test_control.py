@@ -13,6 +13,7 @@ from portrayal.evaluation.control import CONTROL_KINDS
 from portrayal.generation.annotators import canny
 from portrayal.generation.skeleton import draw_skeleton, read_skeleton
 from portrayal.report.gallery import CONTROL_WORDS
+from portrayal.sentences import say
 
 SETTINGS = ControlConfig()
 POSE = np.column_stack([np.random.default_rng(0).uniform(0.1, 0.9, (17, 2)), np.ones(17)])
@@ -57,7 +58,7 @@ def test_without_joints_to_look_for_nothing_is_measured() -> None:
 
 @pytest.mark.parametrize("kind", sorted(CONTROL_KINDS))
 def test_what_the_verdict_says_names_the_model(kind: str) -> None:
-    assert "LoRA 8" in CONTROL_KINDS[kind].finding.format(model="LoRA 8")
+    assert "LoRA 8" in say(f"control.{CONTROL_KINDS[kind].measure}", model="LoRA 8")
 
 
 def test_a_ready_made_skeleton_is_drawn_anew_for_the_base() -> None:

@@ -393,7 +393,7 @@ def test_evidence_that_cannot_be_compared_is_refused() -> None:
 
 def test_each_kind_of_control_is_told_and_the_unmeasured_is_not() -> None:
     edges = ControlEvidence("lora-8", (1.0,), np.array([[0.5, 0.6]]))
-    pose = {"kind": "openpose", "measure": "pck", "finding": "the joints of {model}'s pictures lie right at PCK@0.1"}
+    pose = {"kind": "openpose", "measure": "pck"}
     joints = ControlEvidence("lora-8", (1.0,), np.array([[0.8, 0.9]]), **pose)
     told = judge(base(), model("lora-8"), control=[edges, joints]).conclusions
     assert [" F1 0.5" in line or "PCK@0.1 0.85" in line for line in told if "ControlNet" in line] == [True, True]

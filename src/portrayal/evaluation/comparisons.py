@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from portrayal.evaluation.intervals import Estimate, Floats, Interval, mean_estimate, two_way_estimate
+from portrayal.sentences import say
 
 Axis = Literal["identity", "heldout_loss", "prompt", "drift", "colour"]
 Kind = Literal["base", "unet", "lora"]
@@ -97,11 +98,11 @@ class ModelEvidence:
         """The name a person reads: ``the untouched base``, ``full UNet``, ``LoRA 32``."""
         match self.kind:
             case "base":
-                return "the untouched base"
+                return say("model.base")
             case "unet":
-                return "full UNet"
+                return say("model.unet")
             case "lora":
-                return f"LoRA {self.rank}"
+                return say("model.lora", rank=self.rank or 0)
 
     @property
     def folds(self) -> tuple[int, ...]:

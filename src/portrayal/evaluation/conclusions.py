@@ -1,4 +1,7 @@
-"""The verdict in plain English: only what the numbers hold, with the numbers, and hedged where they are close."""
+"""The verdict in plain words: only what the numbers hold, with the numbers, and hedged where they are close.
+
+The words themselves are in `sentences.toml`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from portrayal.evaluation.comparisons import GATES, Axis, Comparison, Comparison
 from portrayal.evaluation.curves import Curve
 from portrayal.evaluation.intervals import Floats, Interval, mean_estimate
 from portrayal.evaluation.metrics import heldout_gain, normalised
-from portrayal.evaluation.phrases import capital, counted, level, listed, number, scaled, shown
+from portrayal.evaluation.phrases import level, number, scaled, shown
 from portrayal.evaluation.selection import Choice, gates_lost
 from portrayal.evaluation.sweep import ControlEvidence, control_findings
+from portrayal.sentences import Said, clauses, listed, paragraph, say
 
 NOTICEABLE_LIGHTNESS = 2.0
 """Difference of mean L* from which pictures are called brighter or darker."""
@@ -44,23 +48,23 @@ class Setting:
     curves: Mapping[str, Curve]
 
 
-def sentence_of(setting: Setting) -> str:
+def sentence_of(setting: Setting) -> Said:
     """The verdict: which LoRA, then full UNet or LoRA, then whether that beats the base."""
     choice = setting.choice
     if choice.recommended is None:
-        return "No tuned model was measured, so there is nothing to choose between."
+        return paragraph(say("verdict.nothing"))
     parts = []
     if choice.axis == "heldout_loss":
-        parts.append("Identity could not be measured, so the held-out loss decides, which is the weaker judge.")
+        parts.append(say("verdict.loss_decides"))
     if len(choice.loras) > 1:
         parts.append(_rank_verdict(setting))
-    parts.append(_side_verdict(setting))
+    parts.append(_side_verdict(setting, choice.recommended))
     if not choice.beats_base:
         parts.append(_base_verdict(setting, choice.recommended))
-    return " ".join(parts)
+    return paragraph(*parts)
 
 
-def conclusions_of(setting: Setting, control: Sequence[ControlEvidence]) -> tuple[str, ...]:
+def conclusions_of(setting: Setting, control: Sequence[ControlEvidence]) -> tuple[Said, ...]:
     """What was found: identity, ranks, full UNet, prompt, class, brightness, control, held-out loss, its course."""
     choice = setting.choice
     model = choice.recommended
@@ -70,246 +74,240 @@ def conclusions_of(setting: Setting, control: Sequence[ControlEvidence]) -> tupl
     if len(choice.loras) > 1:
         findings.append(_ranks(setting))
     if choice.unet is not None and choice.best_lora is not None:
-        findings.append(_sides(setting, choice.unet, choice.best_lora))
-    findings += [_prompt(setting, model), *_drift(setting, model), _brightness(setting)]
+        findings.append(paragraph(_sides(setting, choice.unet, choice.best_lora)))
+    findings += map(paragraph, (_prompt(setting, model), *_drift(setting, model), _brightness(setting)))
     titles = {one.name: one.title for one in (*choice.loras, choice.unet, choice.base) if one is not None}
     findings += control_findings(control, titles, model.name)
-    findings += [_loss(model), *_course(setting, model)]
+    findings += [paragraph(_loss(model)), *_course(setting, model)]
     return tuple(findings)
 
 
-def _rank_verdict(setting: Setting) -> str:
+def _rank_verdict(setting: Setting) -> Said:
     choice = setting.choice
-    best = choice.tied[0].title
-    what = _axis_words(choice.axis)
+    best, axis = choice.tied[0].title, _axis_words(choice.axis)
     if len(choice.tied) == 1:
-        less = f" or {_gates_words(choice.gates_failed)}" if choice.set_aside else ""
-        return f"{best} is the LoRA to use: every other rank is distinguishably worse in {what}{less}."
-    same = "cannot be told apart"
-    if any(found.distinguishable for found in _against_leader(setting, choice.tied)):
-        same = "differ by nothing that can be told apart or that matters"
-    which = f"{listed(m.title for m in choice.tied)} {same} in {what} {_basis(choice, choice.axis)}"
-    return f"{which}: take the smallest, {best}."
+        if choice.set_aside:
+            return say("verdict.rank_alone_or", best=best, axis=axis, lost=_gates_words(choice.gates_failed))
+        return say("verdict.rank_alone", best=best, axis=axis)
+    differ = any(found.distinguishable for found in _against_leader(setting, choice.tied))
+    key = "verdict.ranks_near" if differ else "verdict.ranks_same"
+    return say(
+        key, models=listed(m.title for m in choice.tied), axis=axis, basis=_basis(choice, choice.axis), best=best
+    )
 
 
-def _base_verdict(setting: Setting, model: ModelEvidence) -> str:
+def _base_verdict(setting: Setting, model: ModelEvidence) -> Said:
     choice = setting.choice
     found = setting.comparisons.find(choice.axis, model, choice.base)
     if found is not None and found.distinguishable:
-        return f"But the untouched base is better than {model.title}: the training did harm."
-    undecided = f"too close to call {_basis(choice, choice.axis)}"
-    return f"Whether {model.title} is better than the untouched base is {undecided}."
+        return say("verdict.harm", model=model.title)
+    return say("verdict.base_open", model=model.title, basis=_basis(choice, choice.axis))
 
 
-def _side_verdict(setting: Setting) -> str:
+def _side_verdict(setting: Setting, recommended: ModelEvidence) -> Said:
     choice = setting.choice
     lora, unet = choice.best_lora, choice.unet
     if lora is None or unet is None:
-        alone = (
-            f"{capital(choice.recommended.title)} is the only method that was trained." if choice.recommended else ""
-        )
-        return alone if len(choice.loras) < 2 else "No full UNet was measured beside the LoRAs."
+        alone = len(choice.loras) < 2
+        return say("verdict.only", model=recommended.title) if alone else say("verdict.no_unet")
+    found = setting.comparisons.find(choice.axis, unet, lora)
     if choice.trade_off:
-        found = setting.comparisons.find(choice.axis, unet, lora)
         ahead, other = (unet, lora) if found and found.better == unet.name else (lora, unet)
-        gain = f"{capital(ahead.title)} is ahead of {other.title} in {_axis_words(choice.axis)}"
-        lost = gates_lost(setting.comparisons, ahead, other, setting.margins)
-        return f"{gain} but {_lost_words(lost)}, a trade-off that your eye has to settle."
+        lost = _lost_words(gates_lost(setting.comparisons, ahead, other, setting.margins))
+        return say("verdict.trade_off", ahead=ahead.title, other=other.title, axis=_axis_words(choice.axis), lost=lost)
     if choice.preferred is None:
-        found = setting.comparisons.find(choice.axis, unet, lora)
-        same = "differ too little to matter" if found and found.distinguishable else "cannot be told apart"
-        return f"Full UNet and {lora.title} {same}: use {lora.title}, the smaller file."
+        near = found is not None and found.distinguishable
+        return say("verdict.sides_near" if near else "verdict.sides_same", lora=lora.title)
     other = unet if choice.preferred is lora else lora
-    return f"{capital(choice.preferred.title)} is distinguishably better than {other.title}: use it."
+    return say("verdict.side_better", model=choice.preferred.title, other=other.title)
 
 
-def _identity(setting: Setting, model: ModelEvidence) -> str:
+def _identity(setting: Setting, model: ModelEvidence) -> Said:
     score = mean_on(model, "identity")
     if score is None:
-        return "Identity was not measured, so nothing can be said about how much the pictures look like the person."
-    words = f"{capital(model.title)} {_place(score, setting.levels)}"
+        return paragraph(say("identity.none"))
+    place = _place(score, setting.levels)
     found = setting.comparisons.find("identity", model, setting.choice.base)
     if found is None:
-        return f"{words}."
+        return paragraph(say("identity.placed", model=model.title, place=place))
+    difference = shown(found.difference, 3)
     if not found.distinguishable:
         undecided = _too_close([found], setting.choice, "identity")
-        return f"{words}; the difference to the untouched base, {shown(found.difference, 3)}, is {undecided}."
-    side = "more" if found.difference.mean > 0 else "less"
-    size = shown(found.difference, 3)
-    return f"{words}. Its pictures look {side} like the person than the untouched base's, by {size}."
+        return paragraph(
+            say("identity.placed_open", model=model.title, place=place, difference=difference, open=undecided)
+        )
+    side = "identity.more" if found.difference.mean > 0 else "identity.less"
+    return paragraph(say("identity.placed", model=model.title, place=place), say(side, difference=difference))
 
 
-def _place(score: Interval, levels: Levels) -> str:
+def _place(score: Interval, levels: Levels) -> Said:
     """Where an identity lies between a stranger and the real person."""
-    value = f"identity {level(score)}"
+    value = level(score)
     if levels.identity_real is None or levels.identity_stranger is None:
-        return f"has an {value}"
-    real, stranger = levels.identity_real.mean, levels.identity_stranger.mean
-    share = normalised(score.mean, stranger, real)
+        return say("identity.has", level=value)
+    real, stranger = f"{levels.identity_real.mean:.2f}", f"{levels.identity_stranger.mean:.2f}"
+    share = normalised(score.mean, levels.identity_stranger.mean, levels.identity_real.mean)
     if share is None:
-        return f"has an {value}, but the encoder does not tell the person ({real:.2f}) from a stranger ({stranger:.2f})"
+        return say("identity.untold", level=value, real=real, stranger=stranger)
     if share >= 1:
-        return f"reaches the level of the person's own photos ({real:.2f}): {value}; look for copied photos"
+        return say("identity.at_real", real=real, level=value)
     if share <= 0:
-        return f"looks no more like the person than a stranger does ({stranger:.2f}): {value}"
-    way = f"goes {share:.0%} of the way".replace("%", " %")
-    return f"{way} from a stranger ({stranger:.2f}) to the person's own photos ({real:.2f}): {value}"
+        return say("identity.at_stranger", stranger=stranger, level=value)
+    way = f"{share:.0%}".replace("%", " %")
+    return say("identity.between", share=way, stranger=stranger, real=real, level=value)
 
 
-def _ranks(setting: Setting) -> str:
+def _ranks(setting: Setting) -> Said:
     choice = setting.choice
-    readings = listed(f"{model.title} {_reading(model, choice.axis)}" for model in choice.loras)
-    parts = [f"{capital(_axis_words(choice.axis))} by rank: {readings}."]
+    readings = listed(_reading(model, choice.axis) for model in choice.loras)
+    parts = [say("ranks.readings", axis=_axis_words(choice.axis), readings=readings)]
     eligible = [model for model in choice.loras if model not in choice.set_aside]
     titles = {model.name: model.title for model in eligible}
     against = _against_leader(setting, eligible)
     behind = [found for found in against if found.finds_worse(found.a)]
     if choice.leader and behind:
-        each = listed(f"{titles[found.a]} by {_difference(found)}" for found in behind)
-        parts.append(f"Behind {choice.leader.title}, beyond chance: {each}.")
+        each = (say("ranks.behind_by", model=titles[found.a], difference=_difference(found)) for found in behind)
+        parts.append(say("ranks.behind", leader=choice.leader.title, each=listed(each)))
     if len(choice.tied) > 1:
         rest = [found for found in against if found not in behind]
-        equal = all(found.equivalent for found in rest)
-        how = f"equal to within {_margin(setting, choice.axis)}" if equal else _too_close(rest, choice, choice.axis)
-        parts.append(f"{listed(model.title for model in choice.tied)} are {how}.")
-        parts += [] if equal else _open_lead(setting, choice.tied[0])
+        tied = listed(model.title for model in choice.tied)
+        if all(found.equivalent for found in rest):
+            parts.append(say("ranks.equal", models=tied, margin=_margin(setting, choice.axis)))
+        else:
+            parts.append(say("ranks.open", models=tied, open=_too_close(rest, choice, choice.axis)))
+            parts += _open_lead(setting, choice.tied[0])
     if choice.set_aside:
-        out = (f"{model.title}, which {_lost_words(choice.gates_failed[model.name])}" for model in choice.set_aside)
-        parts.append(f"Set aside: {listed(out)}.")
-    return " ".join(parts)
+        out = (
+            say("ranks.set_aside_for", model=model.title, lost=_lost_words(choice.gates_failed[model.name]))
+            for model in choice.set_aside
+        )
+        parts.append(say("ranks.set_aside", each=listed(out)))
+    return paragraph(*parts)
 
 
-def _open_lead(setting: Setting, best: ModelEvidence) -> list[str]:
+def _open_lead(setting: Setting, best: ModelEvidence) -> list[Said]:
     """What the smallest rank may be giving away, where that is more than the margin."""
     axis, leader = setting.choice.axis, setting.choice.leader
     found = setting.comparisons.find(axis, leader, best) if leader is not None else None
     if leader is None or found is None or abs(found.difference.mean) <= setting.margins.of(axis):
         return []
-    lead = f"{leader.title} is ahead of {best.title} by {number(abs(found.difference.mean), 3)} on average"
-    return [f"{lead}; a study with more folds and seeds would show whether that is luck."]
+    lead = number(abs(found.difference.mean), 3)
+    return [say("ranks.lead", leader=leader.title, best=best.title, lead=lead)]
 
 
-def _sides(setting: Setting, unet: ModelEvidence, lora: ModelEvidence) -> str:
+def _sides(setting: Setting, unet: ModelEvidence, lora: ModelEvidence) -> Said:
     axis = setting.choice.axis
     found = setting.comparisons.find(axis, unet, lora)
     if found is None:
-        return f"Full UNet and {lora.title} were not measured on the same axis."
-    difference = f"a difference in {_axis_words(axis)} of {_difference(found)}"
+        return say("sides.unmeasured", lora=lora.title)
+    difference = say("sides.difference", axis=_axis_words(axis), difference=_difference(found))
     if found.equivalent:
-        words = f"Full UNet and {lora.title} are equal to within {_margin(setting, axis)}: {difference}"
+        told = [say("sides.equal", lora=lora.title, margin=_margin(setting, axis), difference=difference)]
     elif not found.distinguishable:
-        words = f"Full UNet against {lora.title}: {difference}, {_too_close([found], setting.choice, axis)}"
+        undecided = _too_close([found], setting.choice, axis)
+        told = [say("sides.open", lora=lora.title, difference=difference, open=undecided)]
     else:
-        side = "ahead of" if found.better == unet.name else "behind"
-        words = f"Full UNet is {side} {lora.title}, beyond chance: {difference}"
+        side = "sides.ahead" if found.better == unet.name else "sides.behind"
+        told = [say(side, lora=lora.title, difference=difference)]
     for loser, other in ((unet, lora), (lora, unet)):
         if lost := gates_lost(setting.comparisons, loser, other, setting.margins):
-            words += f"; {loser.title} {_lost_words(lost)}"
+            told.append(say("gate.loses", model=loser.title, lost=_lost_words(lost)))
     if len(set(unet.folds) & set(lora.folds)) == 1 and len(lora.folds) > 1:
-        words += "; the full UNet was trained on one fold, and the luck of training is taken from the LoRAs"
-    return f"{words}."
+        told.append(say("sides.one_fold"))
+    return say("sides.whole", clauses=clauses(told))
 
 
-def _prompt(setting: Setting, model: ModelEvidence) -> str:
+def _prompt(setting: Setting, model: ModelEvidence) -> Said:
     if not model.measured("prompt"):
-        return "Prompt fidelity was not measured, so whether the prompt was kept is open."
-    score = f"fidelity {model.mean('prompt'):.3f}"
+        return say("prompt.none")
+    value = f"{model.mean('prompt'):.3f}"
     found = setting.comparisons.find("prompt", model, setting.choice.base)
-    title = capital(model.title)
     if found is None:
-        return f"{title} follows its prompts with a {score}; there is no base to compare with."
-    difference = f"{score}, a difference of {shown(found.difference, 3)} to the untouched base"
+        return say("prompt.no_base", model=model.title, value=value)
+    difference = say("prompt.difference", value=value, difference=shown(found.difference, 3))
     if found.equivalent:
-        margin = f"to within {setting.margins.prompt:g}"
-        return f"{title} keeps to the prompt as the untouched base does, {margin}: {difference}."
+        margin = f"{setting.margins.prompt:g}"
+        return say("prompt.equal", model=model.title, margin=margin, difference=difference)
     if not found.distinguishable:
         undecided = _too_close([found], setting.choice, "prompt")
-        return f"Whether {model.title} lost any of the prompt is open: {difference}, {undecided}."
-    verb = "follows the prompt better" if found.better == model.name else "has lost some of the prompt"
-    return f"{title} {verb}: {difference}."
+        return say("prompt.open", model=model.title, difference=difference, open=undecided)
+    side = "prompt.better" if found.better == model.name else "prompt.worse"
+    return say(side, model=model.title, difference=difference)
 
 
-def _brightness(setting: Setting) -> str:
+def _brightness(setting: Setting) -> Said:
     choice = setting.choice
     shown = [model for model in (choice.unet, choice.best_lora) if model is not None and model.units("lightness")]
-    told = [part for model in shown if (part := _brightness_of(setting, model))]
-    return f"Brightness: {'; '.join(told)}." if told else "Brightness was not compared."
+    told = [part for model in shown for part in _brightness_of(setting, model)]
+    return say("brightness.told", clauses=clauses(told)) if told else say("brightness.none")
 
 
-def _brightness_of(setting: Setting, model: ModelEvidence) -> str:
+def _brightness_of(setting: Setting, model: ModelEvidence) -> list[Said]:
     parts, units, base = [], model.units("lightness"), setting.choice.base
     if units is None:
-        return ""
+        return []
     photos, theirs = setting.levels.photo_lightness, base.units("lightness") if base else None
     if photos is not None:
-        parts.append(_lighter(estimate_of(units).minus(mean_estimate(photos)).interval(), "the photos"))
+        parts.append(_lighter(estimate_of(units).minus(mean_estimate(photos)).interval(), "photos"))
     if theirs is not None and set(units) <= set(theirs):
         paired = estimate_of({key: values - theirs[key] for key, values in units.items()})
-        parts.append(_lighter(paired.interval(), "the base's"))
-    return f"{model.title}'s pictures are {', and '.join(parts)}" if parts else ""
+        parts.append(_lighter(paired.interval(), "base"))
+    match parts:
+        case [first]:
+            return [say("brightness.against_one", model=model.title, first=first)]
+        case [first, second]:
+            return [say("brightness.against_both", model=model.title, first=first, second=second)]
+    return []
 
 
-def _drift(setting: Setting, model: ModelEvidence) -> list[str]:
+def _drift(setting: Setting, model: ModelEvidence) -> list[Said]:
     """Whether other people of the class have come to look like the person."""
     found = setting.comparisons.find("drift", model, setting.choice.base)
     if found is None:
         return []
-    difference = f"by {shown(found.difference, 3)} in cosine"
     if found.equivalent:
-        margin = f"to within {setting.margins.drift:g}"
-        return [f"Other people stay other people: pictures of the class look as the base's do, {margin}."]
+        return [say("drift.none", margin=f"{setting.margins.drift:g}")]
+    difference = shown(found.difference, 3)
     if found.finds_worse(model.name):
-        return [f"Pictures of the class have come to look like the person, {difference}: {model.title} took it over."]
-    if found.distinguishable:
-        return [f"Pictures of the class look less like the person than the base's, {difference}."]
-    return [f"Whether pictures of the class have come to look like the person is too close to call: {difference}."]
+        return [say("drift.more", difference=difference, model=model.title)]
+    return [say("drift.less" if found.distinguishable else "drift.open", difference=difference)]
 
 
-def _lighter(difference: Interval, than: str) -> str:
-    size = shown(difference, 1)
+def _lighter(difference: Interval, against: str) -> Said:
     if difference.excludes_zero and abs(difference.mean) >= NOTICEABLE_LIGHTNESS:
-        return f"{'brighter' if difference.mean > 0 else 'darker'} than {than} by L* {size}"
-    if difference.within(NOTICEABLE_LIGHTNESS) or difference.excludes_zero:
-        return f"about as bright as {than}, L* {size}"
-    return f"too close to call against {than}, L* {size}"
+        key = "brightness.brighter" if difference.mean > 0 else "brightness.darker"
+    elif difference.within(NOTICEABLE_LIGHTNESS) or difference.excludes_zero:
+        key = "brightness.alike"
+    else:
+        key = "brightness.open"
+    return say(key, than=say(f"brightness.{against}"), difference=shown(difference, 1))
 
 
-def _loss(model: ModelEvidence) -> str:
+def _loss(model: ModelEvidence) -> Said:
     ratio = mean_on(model, "heldout_loss")
     assert ratio is not None
     gain = heldout_gain(ratio)
     percent = scaled(gain, 100)
-    moved = "fell" if gain.mean >= 0 else "rose"
     size = percent if gain.mean >= 0 else percent.negated()
-    doubt = "" if gain.excludes_zero else ", which is too close to call"
-    photos = counted(_num_photos(model), "held-out photo")
-    return f"On {photos}, the loss of {model.title} {moved} against the base's by {level(size, 2, ' %')}{doubt}."
+    key = ("loss.fell" if gain.mean >= 0 else "loss.rose") + ("" if gain.excludes_zero else "_open")
+    return say(key, on=say("loss.on", n=_num_photos(model)), model=model.title, level=level(size, 2, " %"))
 
 
-def _course(setting: Setting, model: ModelEvidence) -> list[str]:
+def _course(setting: Setting, model: ModelEvidence) -> list[Said]:
     """The best step, learning by heart, and how much luck is in all this."""
     findings = []
     curve = setting.curves.get(model.name)
     if curve is not None:
-        by = (
-            "its pictures were as alike as at any later step" if any(curve.identity) else "its held-out loss was lowest"
-        )
-        words = f"{capital(model.title)} is judged and used at step {curve.best_step} of {curve.steps[-1]}: there {by}."
+        by = "course.best_by_identity" if any(curve.identity) else "course.best_by_loss"
+        told = [say(by, model=model.title, step=curve.best_step, last=curve.steps[-1])]
         if curve.overfitting_from is not None:
-            words += (
-                f" Its held-out loss was lowest at step {curve.lowest_loss_step}; from step {curve.overfitting_from} on"
-                " it surely rises, which is how learning the photos by heart begins."
-            )
-        findings.append(words)
+            told.append(say("course.by_heart", lowest=curve.lowest_loss_step, rising=curve.overfitting_from))
+        findings.append(paragraph(*told))
     if len(model.folds) > 1:
-        runs = len(model.trainings)
-        findings.append(
-            f"Behind this are {runs} trainings of {model.title}, each judged on photos it never saw: the luck of"
-            " training is in the intervals."
-        )
+        luck = say("course.trainings", n=len(model.trainings), model=model.title)
     else:
-        findings.append("One fold is behind all this: another training on other photos could move it.")
-    return findings
+        luck = say("course.one_fold")
+    return [*findings, paragraph(luck)]
 
 
 def _against_leader(setting: Setting, models: Iterable[ModelEvidence]) -> list[Comparison]:
@@ -319,22 +317,22 @@ def _against_leader(setting: Setting, models: Iterable[ModelEvidence]) -> list[C
     return [comparison for comparison in found if comparison is not None]
 
 
-def _too_close(found: Sequence[Comparison], choice: Choice, axis: Axis) -> str:
+def _too_close(found: Sequence[Comparison], choice: Choice, axis: Axis) -> Said:
     alone = any(comparison.difference.low is None for comparison in found)
-    return f"too close to call {_basis(choice, axis)}" + (", which gives no interval" if alone else "")
+    return say("basis.open_alone" if alone else "basis.open", basis=_basis(choice, axis))
 
 
-def _basis(choice: Choice, axis: Axis) -> str:
+def _basis(choice: Choice, axis: Axis) -> Said:
     """``with 18 held-out photos in 3 folds and 5 seeds``: what the axis rests on."""
     model = choice.recommended or choice.base
     if model is None:
-        return "with nothing"
-    units = model.trainings[0].units(axis)
-    folds = f" in {len(model.folds)} folds" if len(model.folds) > 1 else ""
-    photos = f"{counted(_num_photos(model), 'held-out photo')}{folds}"
-    seeds = "" if units is None or axis == "heldout_loss" else counted(len(units), "seed")
-    shown = [seeds] if axis == "prompt" and not folds else [photos, seeds]
-    return f"with {listed(one for one in shown if one)}"
+        return say("basis.nothing")
+    units, folds = model.trainings[0].units(axis), len(model.folds)
+    photos = say("basis.photos", n=_num_photos(model))
+    if folds > 1:
+        photos = say("basis.photos_in_folds", photos=photos, n=folds)
+    seeds = [] if units is None or axis == "heldout_loss" else [say("basis.seeds", n=len(units))]
+    return say("basis.rests_on", what=listed(seeds if axis == "prompt" and folds == 1 else [photos, *seeds]))
 
 
 def _num_photos(model: ModelEvidence) -> int:
@@ -342,12 +340,14 @@ def _num_photos(model: ModelEvidence) -> int:
     return sum({one.fold: len(one.heldout_log_ratios) for one in model.trainings}.values())
 
 
-def _reading(model: ModelEvidence, axis: Axis) -> str:
+def _reading(model: ModelEvidence, axis: Axis) -> Said:
     if not model.measured(axis):
-        return "unknown"
+        return say("ranks.reading_unknown", model=model.title)
     if axis == "heldout_loss":
-        return f"{number(100 * float(np.expm1(model.mean(axis))), 2, sign=True)} %"
-    return f"{model.mean(axis):.2f}"
+        value = f"{number(100 * float(np.expm1(model.mean(axis))), 2, sign=True)} %"
+    else:
+        value = f"{model.mean(axis):.2f}"
+    return say("ranks.reading", model=model.title, value=value)
 
 
 def mean_on(model: ModelEvidence, axis: Axis) -> Interval | None:
@@ -356,32 +356,21 @@ def mean_on(model: ModelEvidence, axis: Axis) -> Interval | None:
     return None if units is None else estimate_of(units).interval()
 
 
-def _gates_words(failed: Mapping[str, tuple[Axis, ...]]) -> str:
+def _gates_words(failed: Mapping[str, tuple[Axis, ...]]) -> Said:
     return _lost_words(tuple(gate for gate in GATES if any(gate in lost for lost in failed.values())))
 
 
-def _lost_words(gates: Sequence[Axis]) -> str:
+def _lost_words(gates: Sequence[Axis]) -> Said:
     """What a model that fails gates does."""
-    words: dict[Axis, str] = {
-        "prompt": "follows the prompt less",
-        "drift": "lets the class turn into the person",
-        "colour": "leaves the light of photos and base",
-    }
-    return listed(words[gate] for gate in gates)
+    return listed(say(f"gate.{gate}") for gate in gates)
 
 
-def _axis_words(axis: Axis) -> str:
-    words: dict[Axis, str] = {
-        "identity": "identity",
-        "heldout_loss": "held-out loss",
-        "prompt": "prompt fidelity",
-        "drift": "drift of the class",
-        "colour": "colour",
-    }
-    return words[axis]
+def _axis_words(axis: Axis) -> Said:
+    """What decides: identity or the held-out loss."""
+    return say(f"axis.{axis}")
 
 
-def _difference(found: Comparison) -> str:
+def _difference(found: Comparison) -> Said:
     """A difference of cosines, or of losses in percent."""
     if found.axis != "heldout_loss":
         return shown(found.difference, 3)

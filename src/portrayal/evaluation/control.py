@@ -31,8 +31,7 @@ class ControlKind:
         embedded: Folder of `pocket`'s ControlNet.
         hub_id: The ControlNet for SD 1.5.
         agreement: How well each picture keeps to a control image, 0 to 1, or nothing where that cannot be measured.
-        measure: What that number is called in `scores.json`.
-        finding: What the verdict says before the number; `{model}` is whose pictures they are.
+        measure: What that number is called in `scores.json`; the verdict says `control.MEASURE` of the sentences.
         reader: What reads the control image from a picture, and how well pictures keep to it: `pose` or `depth`.
     """
 
@@ -42,7 +41,6 @@ class ControlKind:
     hub_id: str
     agreement: Callable[[Sequence[Image.Image], Image.Image, ControlConfig, Any], Floats | None]
     measure: str
-    finding: str
     reader: Literal["pose", "depth"] | None = None
 
 
@@ -115,7 +113,6 @@ CONTROL_KINDS = {
         hub_id="lllyasviel/control_v11p_sd15_canny",
         agreement=edges_kept,
         measure="edge_f1",
-        finding="the edges of {model}'s pictures agree with the control image at F1",
     ),
     "openpose": ControlKind(
         annotate=pose,
@@ -124,7 +121,6 @@ CONTROL_KINDS = {
         hub_id="lllyasviel/control_v11p_sd15_openpose",
         agreement=joints_kept,
         measure="pck",
-        finding="the joints of {model}'s pictures lie where the control image has them at PCK@0.1",
         reader="pose",
     ),
     "depth": ControlKind(
@@ -134,7 +130,6 @@ CONTROL_KINDS = {
         hub_id="lllyasviel/control_v11f1p_sd15_depth",
         agreement=depth_kept,
         measure="depth_correlation",
-        finding="the depth of {model}'s pictures correlates with the control image at r",
         reader="depth",
     ),
     "softedge": ControlKind(
@@ -144,6 +139,5 @@ CONTROL_KINDS = {
         hub_id="lllyasviel/control_v11p_sd15_softedge",
         agreement=soft_edges_kept,
         measure="edge_correlation",
-        finding="the soft edges of {model}'s pictures correlate with the control image at r",
     ),
 }

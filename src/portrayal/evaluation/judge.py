@@ -212,7 +212,6 @@ class Judge:
             stacked(likeness),
             kind=made.kind,
             measure=kind.measure,
-            finding=kind.finding,
         )
 
 

@@ -1,10 +1,9 @@
-"""Numbers and lists as the sentences of a verdict have them."""
+"""Numbers as the sentences of a verdict have them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from portrayal.evaluation.intervals import Interval
+from portrayal.sentences import Said, say
 
 
 def scaled(value: Interval, by: float) -> Interval:
@@ -13,26 +12,22 @@ def scaled(value: Interval, by: float) -> Interval:
     return Interval(by * value.mean, low, None if value.high is None else by * value.high)
 
 
-def unsure(difference: Interval) -> str:
-    """What is added to a difference that could be none."""
-    return "" if difference.excludes_zero else " (too close to call)"
-
-
-def shown(difference: Interval, digits: int, unit: str = "") -> str:
+def shown(difference: Interval, digits: int, unit: str = "") -> Said:
     """``+0.041 (+0.012 to +0.070)``."""
     mean = f"{number(difference.mean, digits, sign=True)}{unit}"
     if difference.low is None or difference.high is None:
-        return f"{mean} (no interval)"
+        return say("number.difference_alone", mean=mean)
     low, high = (number(end, digits, sign=True) for end in (difference.low, difference.high))
-    return f"{mean} ({low} to {high}{unit})"
+    return say("number.difference", mean=mean, low=low, high=f"{high}{unit}")
 
 
-def level(value: Interval, digits: int = 2, unit: str = "") -> str:
+def level(value: Interval, digits: int = 2, unit: str = "") -> Said:
     """``0.71 (95 % interval 0.68 to 0.74)``."""
     mean = f"{number(value.mean, digits)}{unit}"
     if value.low is None or value.high is None:
-        return f"{mean} (no interval)"
-    return f"{mean} (95 % interval {number(value.low, digits)} to {number(value.high, digits)}{unit})"
+        return say("number.level_alone", mean=mean)
+    low, high = (number(end, digits) for end in (value.low, value.high))
+    return say("number.level", mean=mean, low=low, high=f"{high}{unit}")
 
 
 def number(value: float, digits: int, *, sign: bool = False) -> str:
@@ -40,19 +35,3 @@ def number(value: float, digits: int, *, sign: bool = False) -> str:
     rounded = round(value, digits) + 0.0  # turns -0.0 into 0.0
     shown = f"{rounded:+.{digits}f}" if sign and rounded else f"{rounded:.{digits}f}"
     return shown.replace("-", "−")
-
-
-def counted(count: int, noun: str) -> str:
-    """`3 seeds`, `1 seed`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def listed(words: Iterable[str]) -> str:
-    """``a, b and c``."""
-    *most, last = list(words)
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def capital(words: str) -> str:
-    """With a capital first letter."""
-    return words[:1].upper() + words[1:]

@@ -12,7 +12,8 @@ from typing import Any
 from PIL import Image
 
 from portrayal.evaluation.intervals import Floats, Interval, mean_estimate
-from portrayal.evaluation.phrases import capital, level, shown, unsure
+from portrayal.evaluation.phrases import level, shown
+from portrayal.sentences import Said, clauses, paragraph, say
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,7 @@ class ControlEvidence:
 
     kind: str = "canny"
     measure: str = "edge_f1"
-    finding: str = "the edges of {model}'s pictures agree with the control image at F1"
-    """What is said before the agreement."""
+    """What the agreement is called in ``scores.json``; among the sentences, `control.edge_f1` is said before it."""
 
     def change(self, values: Floats | None) -> Interval | None:
         """From the weakest strength to the strongest, seed by seed; nothing with one strength."""
@@ -68,7 +68,7 @@ class ControlEvidence:
         } | {name: None if found is None else found.as_json() for name, found in changes.items()}
 
 
-def control_findings(control: Sequence[ControlEvidence], titles: Mapping[str, str], chosen: str) -> list[str]:
+def control_findings(control: Sequence[ControlEvidence], titles: Mapping[str, str], chosen: str) -> list[Said]:
     """For each kind of control a sentence: is it followed, and does it cost likeness?
 
     Args:
@@ -87,21 +87,22 @@ def control_findings(control: Sequence[ControlEvidence], titles: Mapping[str, st
     return told
 
 
-def _finding(found: ControlEvidence, ceiling: ControlEvidence | None, titles: Mapping[str, str]) -> str:
+def _finding(found: ControlEvidence, ceiling: ControlEvidence | None, titles: Mapping[str, str]) -> Said:
     assert found.agreement is not None
-    words = found.finding.format(model=titles.get(found.name, found.name))
-    parts = [f"With ControlNet, {words} {level(mean_estimate(found.agreement[-1]).interval())}"]
-    gain = found.change(found.agreement)
-    if gain is not None and found.scales[0] == 0:
-        parts[0] += f", {shown(gain, 2)} to the same seeds without it{unsure(gain)}"
+    measure = say(f"control.{found.measure}", model=titles.get(found.name, found.name))
+    kept, gain = level(mean_estimate(found.agreement[-1]).interval()), found.change(found.agreement)
+    if gain is None or found.scales[0] != 0:
+        told = [say("control.kept", measure=measure, level=kept)]
+    else:
+        key = "control.kept_more" if gain.excludes_zero else "control.kept_more_open"
+        told = [say(key, measure=measure, level=kept, gain=shown(gain, 2))]
     if ceiling is not None and ceiling.agreement is not None:
-        parts[0] += f"; the untouched base's, the most that can be had, at {ceiling.agreement[-1].mean():.2f}"
+        told.append(say("control.ceiling", value=f"{ceiling.agreement[-1].mean():.2f}"))
+    sentences = [say("control.whole", clauses=clauses(told))]
     cost = found.change(found.identity)
     if cost is not None and found.identity is not None:
-        first, last = (found.identity[place].mean() for place in (0, -1))
-        verdict = "whether control costs likeness is too close to call"
-        if cost.excludes_zero:
-            verdict = "control costs likeness" if cost.mean < 0 else "likeness gains by it"
-        start = "without it" if found.scales[0] == 0 else f"at {found.scales[0]:g}"
-        parts.append(f"{verdict}: {first:.2f} {start}, {last:.2f} with it, {shown(cost, 3)}")
-    return f"{parts[0]}." if len(parts) == 1 else f"{parts[0]}. {capital(parts[1])}."
+        first, last = (f"{found.identity[place].mean():.2f}" for place in (0, -1))
+        key = "cost_open" if not cost.excludes_zero else "costs" if cost.mean < 0 else "gains"
+        start = say("control.without") if found.scales[0] == 0 else say("control.at", scale=f"{found.scales[0]:g}")
+        sentences.append(say(f"control.{key}", first=first, start=start, last=last, difference=shown(cost, 3)))
+    return paragraph(*sentences)

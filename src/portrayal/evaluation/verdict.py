@@ -21,6 +21,7 @@ from portrayal.evaluation.conclusions import Levels, Setting, conclusions_of, se
 from portrayal.evaluation.curves import Curve
 from portrayal.evaluation.selection import choose
 from portrayal.evaluation.sweep import ControlEvidence
+from portrayal.sentences import Said
 
 __all__ = [
     "Axis",
@@ -63,10 +64,10 @@ class Verdict:
     tied: tuple[str, ...]
     """The ranks, smallest first, that cannot be told apart from the leading one; empty when it stands alone."""
 
-    sentence: str
+    sentence: Said
     """The verdict in words."""
 
-    conclusions: tuple[str, ...]
+    conclusions: tuple[Said, ...]
     """Findings in plain English, each with its numbers."""
 
     comparisons: tuple[Comparison, ...]
@@ -83,6 +84,7 @@ class Verdict:
             "tied": list(self.tied),
             "sentence": self.sentence,
             "conclusions": list(self.conclusions),
+            "said": {"sentence": self.sentence.told(), "conclusions": [one.told() for one in self.conclusions]},
             "comparisons": [comparison.as_json() for comparison in self.comparisons],
         }
 

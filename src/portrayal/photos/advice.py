@@ -17,6 +17,7 @@ import numpy.typing as npt
 from portrayal.photos.look import Look
 from portrayal.photos.read import Finding, FindingKind
 from portrayal.photos.watermark import Mark
+from portrayal.sentences import say, say_if_known
 
 Verdict = Literal["keep", "fix", "drop"]
 Floats = npt.NDArray[np.floating]
@@ -101,28 +102,28 @@ def findings_of(file: str, look: Look, resolution: int, people: int | None) -> l
         note(
             "tiny",
             look.short_side,
-            f"its short side has {look.short_side} pixels, not half of {resolution}; leave it out",
+            say("photo.tiny", n=look.short_side, wanted=resolution),
         )
     if look.blur > MOST_BLUR and look.short_side * 2 >= resolution:
         note(
             "blurred",
             look.blur,
-            f"it is blurred ({look.blur:.2f} of 1, sharp is up to {MOST_BLUR}); take a sharper one",
+            say("photo.blurred", blur=f"{look.blur:.2f}", most=f"{MOST_BLUR}"),
         )
     if look.lightness < DARK_LIGHTNESS or look.highlights < DARK_HIGHLIGHTS:
         note(
             "dark",
             look.lightness,
-            f"it is too dark (lightness {look.lightness:.0f} of 100); brighten it or leave it out",
+            say("photo.dark", lightness=f"{look.lightness:.0f}"),
         )
     if look.burnt > MOST_BURNT:
-        note("burnt", look.burnt, f"{look.burnt:.0%} of it is burnt out; take one with less light")
+        note("burnt", look.burnt, say("photo.burnt", share=f"{look.burnt:.0%}"))
     if look.border:
-        note("border", look.border, f"even bars take {look.border:.0%} of it; cut them off")
+        note("border", look.border, say("photo.border", share=f"{look.border:.0%}"))
     if look.face_share is not None and look.face_share < LEAST_FACE:
-        note("small_face", look.face_share, f"the face takes {look.face_share:.0%} of the height; cut nearer to it")
+        note("small_face", look.face_share, say("photo.small_face", share=f"{look.face_share:.0%}"))
     if people is not None and people > 1:
-        note("several_people", people, f"it shows {people} people; cut out the subject, or mask the others")
+        note("several_people", people, say("photo.several_people", n=people))
     return found
 
 
@@ -151,14 +152,14 @@ def strangers(likeness: Floats, usable: Sequence[bool]) -> list[int]:
 
 def stranger_finding(file: str, likeness: float) -> Finding:
     """Say that a photo shows someone else."""
-    message = f"it seems to show someone else (likeness to the others {likeness:.2f}); leave it out if so"
+    message = say("photo.someone_else", likeness=f"{likeness:.2f}")
     return Finding(file, "someone_else", message, "kept", round(likeness, 3))
 
 
 def mark_finding(file: str, mark: Mark) -> Finding:
     """Say that a photo has a mark that others have too."""
     number = len(mark.photos)
-    message = f"{number} photos have the same mark ({mark.where}); crop it away, or use the originals"
+    message = say("photo.watermark", n=number, where=say(f"mark.{mark.where.replace(' ', '_')}"))
     return Finding(file, "watermark", message, "kept", number)
 
 
@@ -195,22 +196,22 @@ def advise_set(
     alike = sum(any(finding.kind == "near_duplicate" for finding in one.findings) for one in advice)
     remarks = []
     if good < FEWEST:
-        remarks.append(f"{good} good photos are few: {FEWEST} to {MOST} train well. Add some.")
+        remarks.append(say("photos.few", n=good, fewest=FEWEST, most=MOST))
     if good > MOST:
-        remarks.append(f"{good} photos are more than it takes: {FEWEST} to {MOST} train well. Keep the most different.")
+        remarks.append(say("photos.many", n=good, fewest=FEWEST, most=MOST))
     if alike > MOST_ALIKE * max(1, len(advice)):
-        remarks.append(f"{alike} of {len(advice)} look like others. Take photos at other times and places.")
+        remarks.append(say("photos.alike", n=alike, total=len(advice)))
     remarks += [
-        f"{count} of {len(clothes)} photos show {colour} clothes: they are learned too. Add photos in others."
+        say("photos.clothes", n=count, total=len(clothes), colour=say_if_known(f"colour.{colour}", colour))
         for colour, count in most_shared(clothes)
     ]
     remarks += [
-        f"{count} of {len(places)} photos were taken {place}: the place is learned too. Add photos from others."
+        say("photos.place", n=count, total=len(places), place=say_if_known(f"place.{place.replace(' ', '_')}", place))
         for place, count in most_shared(places)
     ]
     shares = [look.face_share for look in looks if look.face_share is not None]
     if len(shares) >= FEWEST and min(shares) > 0.6 * max(shares):
-        remarks.append("All faces have about one size. Add some from nearer and from further away.")
+        remarks.append(say("photos.sizes"))
     return SetAdvice(tuple(remarks))
 
 

@@ -28,6 +28,7 @@ from portrayal.photos.read import Finding, UnusablePhotoError, decode_photo
 from portrayal.photos.settings import PrepareSettings
 from portrayal.photos.shelf import Kept, Shelf
 from portrayal.photos.sources import find_photos
+from portrayal.sentences import say
 
 THREADS = 4
 """Decoding releases the GIL; each thread holds one full picture, up to 0.6 GB at 200 megapixels."""
@@ -120,7 +121,7 @@ def examine_photos(
     findings = list(found.findings)
     files = [file for file in found.photos if file.name not in settings.drop]
     _check_names(source, settings, {file.name for file in found.photos})
-    findings += [Finding(name, "dropped", "left out by prepare.drop", "skipped") for name in sorted(settings.drop)]
+    findings += [Finding(name, "dropped", say("photo.dropped"), "skipped") for name in sorted(settings.drop)]
     examined: list[ExaminedPhoto] = []
     shelf = Shelf()
     with warnings.catch_warnings(), ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:
@@ -139,7 +140,7 @@ def examine_photos(
     alike = near_duplicates({one.id: one.bits for one in kept})
     names = {one.id: one.name for one in kept}
     for photo, leader in alike.items():
-        message = f"it looks almost the same as {names[leader]}; one of them is enough"
+        message = say("photo.near_duplicate", name=names[leader])
         findings.append(Finding(names[photo], "near_duplicate", message, "kept"))
     return Examined(len(files), kept, findings)
 
@@ -203,7 +204,7 @@ def _small(name: str, found: Cut) -> Iterator[Finding]:
     if not found.upscaled:
         return
     short, made = min(found.crop[2:]), min(found.picture.size)
-    message = f"its short side of {short} pixels is enlarged to {made}; a larger original is sharper"
+    message = say("photo.small", n=short, made=made)
     yield Finding(name, "small", message, "kept")
 
 
@@ -214,7 +215,7 @@ def _without_duplicates(examined: Sequence[ExaminedPhoto]) -> tuple[list[Examine
     for one in sorted(examined, key=lambda one: (not one.has_caption, one.sha256, one.name)):
         original = first.setdefault(one.pixels, one)
         if original is not one:
-            message = f"it is the same picture as {original.name}"
+            message = say("photo.duplicate", name=original.name)
             findings.append(Finding(one.name, "duplicate", message, "skipped"))
     kept = sorted(first.values(), key=lambda one: one.name)
     return kept, sorted(findings, key=lambda finding: finding.file)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from portrayal.photos.found import PhotoFile
 from portrayal.photos.read import ORIENTATION, UPRIGHT, Finding, UnusablePhotoError, decode_photo
+from portrayal.sentences import say
 
 ROUNDING: Final = 0.02
 """By how much the proportions of a mask may differ from its photo's, when both were scaled."""
@@ -42,15 +43,15 @@ def read_mask(
     try:
         mask = decode_photo(f"{file.name}: mask", file.mask(), "black").image.convert("L")
     except UnusablePhotoError as error:
-        return None, (_ignored(file, f"its mask cannot be used: {error.finding.message}"),)
+        return None, (_ignored(file, say("mask.unusable", why=error.finding.message)),)
     turn = None if _alike(mask.size, size) else _turn(content)
     mask = mask if turn is None else mask.transpose(turn)
     if not _alike(mask.size, size):
         found, due = (f"{width}\N{MULTIPLICATION SIGN}{height}" for width, height in (mask.size, size))
-        return None, (_ignored(file, f"its mask has {found} pixels and the photo {due}; make it from this photo"),)
+        return None, (_ignored(file, say("mask.other_shape", found=found, due=due)),)
     mask = mask.resize(wanted, Image.Resampling.BILINEAR)
     if int(mask.getextrema()[1]) < SUBJECT:  # type: ignore[arg-type]  # one band: two numbers
-        return None, (_ignored(file, "its mask is black all over; paint the subject white"),)
+        return None, (_ignored(file, say("mask.black")),)
     return mask, ()
 
 
@@ -65,13 +66,13 @@ def useless_mask(name: str, mask: Image.Image, noun: str) -> Finding | None:
     share = sum(mask.histogram()[SUBJECT:]) / (mask.width * mask.height)
     if LEAST_MARKED <= share <= MOST_MARKED:
         return None
-    found = f"hardly any {noun} was found" if share < LEAST_MARKED else f"all of it was taken for the {noun}"
-    message = f"{found} to mask ({share:.0%} of it); the photo counts whole, or put a mask beside it"
+    key = "mask.hardly_any" if share < LEAST_MARKED else "mask.all_of_it"
+    message = say(key, noun=noun, share=f"{share:.0%}")
     return Finding(name, "mask", message, "kept", round(share, 3))
 
 
 def _ignored(file: PhotoFile, message: str) -> Finding:
-    return Finding(file.name, "mask", f"{message}; the photo counts whole", "kept")
+    return Finding(file.name, "mask", say("mask.ignored", why=message), "kept")
 
 
 def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from portrayal.errors import PhotosError
+from portrayal.sentences import say
 
 HEIC_ENDINGS = frozenset({".heic", ".heif"})
 RAW_ENDINGS = frozenset({".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"})
@@ -145,7 +146,7 @@ def read_photo(path: Path, background: str = "white") -> RawPhoto:
     try:
         content = path.read_bytes()
     except OSError as error:
-        message = f"it cannot be opened ({error.strerror or error})"
+        message = say("photo.closed", reason=error.strerror or str(error))
         raise _unusable(printable(path.name), "unreadable", message) from error
     return decode_photo(printable(path.name), content, background)
 
@@ -219,10 +220,10 @@ def _damage_is_a_finding(name: str) -> Iterator[None]:
     except UnusablePhotoError:
         raise
     except UnidentifiedImageError as error:
-        raise _unusable(name, "not_an_image", "its contents are not a picture, whatever its name says") from error
+        raise _unusable(name, "not_an_image", say("photo.no_picture")) from error
     except Exception as error:  # each decoder raises kinds of its own, none of them documented
         reason = str(error) or type(error).__name__
-        message = f"the picture is damaged or cut short ({printable(reason)}); copy it again"
+        message = say("photo.damaged", reason=printable(reason))
         raise _unusable(name, "unreadable", message) from error
 
 
@@ -240,10 +241,10 @@ def _open(content: bytes, formats: tuple[str, ...]) -> Image.Image:
 def _check_size(name: str, size: tuple[int, int]) -> None:
     if size[0] * size[1] > MAX_PIXELS:
         megapixels = size[0] * size[1] // 1_000_000
-        message = f"it has {megapixels} megapixels, over the limit of {MAX_PIXELS // 1_000_000}; scale it down"
+        message = say("photo.too_large", n=megapixels, most=MAX_PIXELS // 1_000_000)
         raise _unusable(name, "too_large", message)
     if min(size) < MIN_SIDE:
-        message = f"it has {size[0]}×{size[1]} pixels, too few to show anything; find the original"
+        message = say("photo.too_small", width=size[0], height=size[1])
         raise _unusable(name, "too_small", message)
 
 
@@ -272,7 +273,7 @@ def _series(name: str, content: bytes, formats: tuple[str, ...]) -> Iterator[Fin
     except Exception:  # as any decoder raises
         return
     if frames > 1:
-        yield Finding(name, "animated", f"it is a series of {frames} pictures; the first is taken", "kept")
+        yield Finding(name, "animated", say("photo.animated", n=frames), "kept")
 
 
 def _is_heic(content: bytes) -> bool:
@@ -281,7 +282,7 @@ def _is_heic(content: bytes) -> bool:
 
 def _allow_heic(name: str) -> None:
     if importlib.util.find_spec("pi_heif") is None:
-        message = "HEIC photos need one more package: pip install pi-heif, or export the photo as JPEG"
+        message = say("photo.heic")
         raise _unusable(name, "heic", message)
     with _header_lock:
         # Only the photo is wanted: not its thumbnail, its map of depth, or what else phones put beside it.
@@ -297,7 +298,7 @@ def _check_items(name: str, content: bytes) -> None:
             version = meta[start + 4 : start + 5]
             words = meta[start + (14 if version == b"\3" else 12) : start - 4 + length]
             if length < 12 or not _is_text(words):
-                raise _unusable(name, "unreadable", "the picture is damaged (its list of items); copy it again")
+                raise _unusable(name, "unreadable", say("photo.damaged_items"))
             start = meta.find(b"infe", start + 4)
 
 
