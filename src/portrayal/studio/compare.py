@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import starmap, zip_longest
 from pathlib import Path
 from typing import Any
 
-from portrayal import Run
+from portrayal import Run, Said
 from portrayal.studio.files import read_json
 from portrayal.studio.projects import Project
 from portrayal.studio.watch import run_of
@@ -85,8 +86,8 @@ class Verdict:
     """What follows from the scores.
 
     Attributes:
-        sentence: The answer.
-        conclusions: What it rests on, sentence by sentence.
+        sentence: The answer; a :class:`portrayal.Said`, unless an older version recorded it.
+        conclusions: What it rests on, sentence by sentence; the same goes for each.
         recommended: Name of the model to use; nothing where none is better than the base.
         tied: Models that cannot be told apart from the best.
         set_aside: Models that failed on another axis, with the axes.
@@ -221,9 +222,10 @@ def measured(value: Mapping[str, Any] | None) -> Measured | None:
 
 def verdict_of(told: Mapping[str, Any]) -> Verdict:
     """The verdict of `scores.json`."""
+    said, conclusions = told.get("said") or {}, told.get("conclusions", ())
     return Verdict(
-        str(told.get("sentence", "")),
-        tuple(told.get("conclusions", ())),
+        Said.retold(str(told.get("sentence", "")), said.get("sentence")),
+        tuple(starmap(Said.retold, zip_longest(conclusions, said.get("conclusions", ())[: len(conclusions)]))),
         told.get("recommended"),
         tuple(told.get("tied", ())),
         {name: tuple(axes) for name, axes in (told.get("set_aside") or {}).items()},

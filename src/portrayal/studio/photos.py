@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from portrayal import UsageError, check_photos, load_config
+from portrayal import Said, UsageError, check_photos, load_config
 from portrayal.studio.files import locked, read_json, write_json
 from portrayal.studio.projects import WORKSHOP, Choices, Project
 from portrayal.studio.uploads import INDEX, known_photo, view_path
@@ -116,8 +116,12 @@ def contact(project: Project) -> Contact:
     index, told, choices = read_json(project.folder / INDEX), read_json(project.folder / CHECK), project.choices
     current = told.get("of") == inputs_of(project)
     found = told.get("photos", {})
-    rows = tuple(photo_view(project, name, row, found.get(name, {}), choices) for name, row in sorted(index.items()))
-    return Contact(rows, tuple(told.get("remarks", ())), current, current and bool(told.get("fit")))
+    rows = tuple(
+        photo_view(project, name, row, found.get(name, {}) | {"said": told.get("said")}, choices)
+        for name, row in sorted(index.items())
+    )
+    remarks = tuple(retold(told, one) for one in told.get("remarks", ()))
+    return Contact(rows, remarks, current, current and bool(told.get("fit")))
 
 
 def photo_view(project: Project, name: str, row: dict[str, Any], told: dict[str, Any], choices: Choices) -> PhotoView:
@@ -136,28 +140,42 @@ def photo_view(project: Project, name: str, row: dict[str, Any], told: dict[str,
         name in choices.drop,
         name in choices.keep,
         told.get("verdict"),
-        tuple((kind, message) for kind, message in told.get("findings", ())),
+        tuple((kind, retold(told, message)) for kind, message in told.get("findings", ())),
     )
 
 
 def check(project: Project) -> Contact:
     """Look at every photo and at the set, and keep what was found. Takes seconds: ask the desk for it."""
     of = inputs_of(project)
-    if project.photos and not project.started and read_json(project.folder / CHECK).get("of") != of:
+    last = read_json(project.folder / CHECK)
+    if project.photos and not project.started and last.get("of") != of:
         found = check_photos(project.photos_folder, load_config(project.recipe, project.settings))
         rows: dict[str, dict[str, Any]] = {}
         for one in found.photos:
             left, top, width, height = found.frames[one.file].cut
             findings = [(finding.kind, finding.message) for finding in one.findings]
             rows[one.file] = {"verdict": one.verdict, "findings": findings, "crop": [left, top, min(width, height)]}
-        earlier = read_json(project.folder / CHECK).get("photos", {})
+        earlier = last.get("photos", {})
         for finding in found.left_out:
             unusable = {"findings": [(finding.kind, finding.message)]}
             rows[finding.file] = earlier.get(finding.file, {}) if finding.kind == "dropped" else unusable
-        told = {"of": of, "photos": rows, "remarks": list(found.remarks.remarks), "fit": found.fit}
+        messages = [finding.message for one in found.photos for finding in one.findings]
+        messages += [finding.message for finding in found.left_out]
+        said = (last.get("said") or {}) | said_in([*found.remarks.remarks, *messages])
+        told = {"of": of, "photos": rows, "remarks": list(found.remarks.remarks), "fit": found.fit, "said": said}
         with locked(project.root / WORKSHOP):
             write_json(project.folder / CHECK, told)
     return contact(project)
+
+
+def said_in(words: Iterable[str]) -> dict[str, Any]:
+    """How each sentence was made, by its English text, where that is known."""
+    return {one: one.told() for one in words if isinstance(one, Said)}
+
+
+def retold(told: Mapping[str, Any], text: str) -> str:
+    """A sentence of a check that was kept, with how it was made where that is known."""
+    return Said.retold(text, (told.get("said") or {}).get(text))
 
 
 def inputs_of(project: Project) -> dict[str, Any]:

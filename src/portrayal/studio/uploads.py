@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from portrayal import PortrayalError, UsageError, atomic_path, find_photos, read_photo
+from portrayal import PortrayalError, Said, UsageError, atomic_path, find_photos, read_photo
 from portrayal.studio.files import locked, read_json, write_json
 from portrayal.studio.names import ending_of, free_name, shown_name
 from portrayal.studio.projects import WORKSHOP, Project
@@ -70,18 +70,18 @@ def accept_file(project: Project, path: Path, name: str) -> Iterator[Accepted]:
     """Take one uploaded file."""
     size, archive = path.stat().st_size, is_archive(path)
     if size > (MAX_ARCHIVE_BYTES if archive else MAX_BYTES):
-        yield Accepted(name, f"it has {size >> 20} MB; a photo may have {MAX_BYTES >> 20}")
+        yield Accepted(name, Said.by("upload.too_heavy", size=size >> 20, most=MAX_BYTES >> 20))
         return
     try:
         found = find_photos(path)
     except PortrayalError:
-        yield Accepted(name, "it is neither a picture nor a whole .zip archive")
+        yield Accepted(name, Said.by("upload.neither"))
         return
     for finding in found.findings:
         if finding.action == "skipped":
             yield Accepted(shown_name(finding.file), finding.message)
     if not found.photos and not found.findings:
-        yield Accepted(name, "there is no picture in it")
+        yield Accepted(name, Said.by("upload.no_picture"))
     for photo in found.photos:
         yield accept_content(project, shown_name(photo.name) if archive else name, photo.content, photo.caption)
 
@@ -98,17 +98,17 @@ def accept_content(project: Project, name: str, content: Any, caption: str | Non
     """Take one photo by its content."""
     index = read_json(project.folder / INDEX)
     if len(index) >= MAX_PHOTOS:
-        return Accepted(name, f"a project holds {MAX_PHOTOS} photos at most")
+        return Accepted(name, Said.by("upload.too_many", most=MAX_PHOTOS))
     temporary = project.folder / f".upload.{os.getpid()}{ending_of(name)}"
     try:
         read = content()
         if len(read) > MAX_BYTES:
-            return Accepted(name, f"it has {len(read) >> 20} MB; a photo may have {MAX_BYTES >> 20}")
+            return Accepted(name, Said.by("upload.too_heavy", size=len(read) >> 20, most=MAX_BYTES >> 20))
         temporary.write_bytes(read)
         photo = read_photo(temporary)
         double = next((other for other, row in index.items() if row["id"] == photo.id), None)
         if double is not None:
-            return Accepted(name, f"it is here already, as {double}")
+            return Accepted(name, Said.by("upload.again", name=double))
         kept = free_name(name, read, [*index, *(path.name for path in project.photos)])
         put(project, kept, temporary, photo, caption)
     except PortrayalError as error:

@@ -71,7 +71,8 @@ def card(asked: Asked, photo: PhotoView, checked: bool) -> Card:
     left, top, side = photo.crop
     style = f"width:{100 * photo.width / side:.2f}%;left:{-100 * left / side:.2f}%;top:{-100 * top / side:.2f}%"
     messages = tuple(
-        asked.t(f"finding.{kind}") if asked.t.has(f"finding.{kind}") else message for kind, message in photo.findings
+        asked.t(f"finding.{kind}") if asked.t.has(f"finding.{kind}") else asked.t.said(message)
+        for kind, message in photo.findings
     )
     chip = "left_out" if photo.left_out else "unusable" if unusable(photo, checked) else photo.verdict or ""
     return Card(photo, asked.picture(photo.view), style, messages, chip)
@@ -97,7 +98,7 @@ def add(asked: Asked, values: Values) -> Outcome:
     failed = listed(values.get("failed"))
     with uploaded(values) as files:
         taken: list[Accepted] = accept_photos(asked.mine, [(path, path.name) for path in files]) if files else []
-    refused = [(one.name, one.error) for one in taken if not one.kept]
+    refused = [(one.name, t.said(one.error)) for one in taken if not one.kept]
     refused += [(name, t("photos.upload_failed")) for name in failed]
     if isinstance(left := values.get("left"), int) and left > 0:
         refused.append((f"+{left}", t("photos.left_over", n=left)))
