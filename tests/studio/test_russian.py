@@ -117,9 +117,9 @@ def test_every_template_is_russian_when_it_is_filled(key: str) -> None:
         (say("number.level", mean="−0.5 %", low="−0.7", high="0.1 %"), "−0,5\u00a0% (95\u00a0%-й доверительный "
          "интервал от −0,7 до 0,1\u00a0%)"),
         (say("verdict.side_better", model=say("model.lora", rank=8), other=say("model.unet")),
-         "LoRA 8 достоверно лучше полной UNet: берите её."),
+         "LoRA\u00a08 достоверно лучше полной UNet: берите её."),
         (paragraph(say("verdict.only", model=say("model.unet"))), "Полная UNet — единственная обученная модель."),
-        (say("course.trainings", n=3, model=say("model.lora", rank=8)), "За этим стоят 3 обучения LoRA 8; каждое "
+        (say("course.trainings", n=3, model=say("model.lora", rank=8)), "За этим стоят 3 обучения LoRA\u00a08; каждое "
          "оценено на фотографиях, которых оно не видело: везение при обучении входит в интервалы."),
         (say("photos.alike", n=2, total=6), "2 из 6 похожи на другие. Снимите ещё, в другое время и в других местах."),
         (say("photos.place", n=5, total=6, place=say("place.in_the_kitchen")), "5 из 6 фотографий сняты на кухне: "
