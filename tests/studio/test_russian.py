@@ -27,7 +27,7 @@ from tests.studio.test_page import ask
 
 RUSSIAN = entries("ru", "sentences.")
 T = Texts("ru")
-TERMS = r"\b(?:LoRA|UNet|ControlNet|PCK@0\.1|F1|HEIC|JPEG|pip install pi-heif|prepare\.drop|zip|r|L|МБ|woman)\b"
+TERMS = r"\b(?:LoRA|UNet|ControlNet|PCK@0\.1|F1|HEIC|JPEG|UTF-8|pip install pi-heif|prepare\.drop|zip|r|L|МБ|woman)\b"
 CODE = re.compile(r"<(code|svg|style|textarea|select|datalist)\b.*?</\1>|<[^>]*>", re.DOTALL)
 ENGLISH = re.compile(r"[A-Za-z][a-z']+(?:[ ,.;:]+[A-Za-z][a-z']+){2,}")
 COUNTS = (0, 1, 2, 4, 5, 11, 21, 22, 63)

@@ -18,6 +18,7 @@ from portrayal.errors import PhotosError
 from portrayal.photos.beside import collect_photos
 from portrayal.photos.found import ARCHIVE_ENDINGS, Entry, Found, recognise_kohya
 from portrayal.photos.read import MAX_BYTES, printable, starts_like_an_image
+from portrayal.sentences import say
 
 MAX_ENTRIES = 20_000
 """Files in an archive."""
@@ -64,15 +65,15 @@ def photos_in_archive(source: Path) -> Found:
     for member in sorted(members, key=lambda member: member.filename):
         path = PurePosixPath(member.filename.replace("\\", "/"))
         if not member.filename:
-            found.skip(source.name, "archive", "the archive holds a file without a name")
+            found.skip(source.name, "archive", say("archive.nameless"))
             continue
         if member.is_dir() or path.name.startswith(".") or "__MACOSX" in path.parts:
             continue
         problem = _problem_of_member(member, path)
         if not problem and total + member.file_size > MAX_TOTAL_BYTES:
-            problem = f"with it the archive would unpack to more than {MAX_TOTAL_BYTES >> 30} GB"
+            problem = say("archive.too_much", most=MAX_TOTAL_BYTES >> 30)
         if not problem and member.filename in entries:
-            problem = "the archive holds another file of this name"
+            problem = say("archive.twice")
         if problem:
             found.skip(member.filename, "archive", problem)
             continue
@@ -107,19 +108,19 @@ def _check_directory(source: Path) -> None:
 def _problem_of_member(member: zipfile.ZipInfo, path: PurePosixPath) -> str:
     """Why a member of an archive is not read, or nothing."""
     if path.is_absolute() or ".." in path.parts or any(":" in part for part in path.parts[:1]):
-        return "its name points outside of the archive"
+        return say("archive.outside")
     if stat.S_ISLNK(member.external_attr >> 16):
-        return "it is a link"
+        return say("archive.link")
     if member.flag_bits & 1:
-        return "it is locked with a password"
+        return say("archive.locked")
     if path.suffix.lower() in ARCHIVE_ENDINGS:
-        return "it is an archive inside an archive"
+        return say("archive.nested")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "it is packed in a rare way; make the archive again with the system's own ZIP"
+        return say("archive.rare")
     if member.file_size > MAX_BYTES:
-        return f"it has {member.file_size >> 20} MB, over the limit of {MAX_BYTES >> 20}"
+        return say("archive.too_heavy", size=member.file_size >> 20, most=MAX_BYTES >> 20)
     if member.file_size > 10_000 and member.file_size > MAX_RATIO * max(1, member.compress_size):
-        return "it unpacks to more than two hundred times its size, as no photo does"
+        return say("archive.bomb")
     return ""
 
 

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 from portrayal.photos.found import Entry, Found, PhotoFile, name_key
 from portrayal.photos.read import IMAGE_ENDINGS, MAX_BYTES, Finding, UnusablePhotoError, printable
+from portrayal.sentences import say
 
 CAPTION_ENDINGS = (".txt", ".caption")
 """In order of precedence; after them comes `metadata.jsonl`."""
@@ -61,11 +62,11 @@ def collect_photos(entries: Mapping[str, Entry], found: Found, *, complete: bool
 def _name_orphans(masks: Collection[str], listed: Mapping[str, str], found: Found) -> None:
     """Say which masks and listed captions have no photo; the latter once, for a list may name a whole hard disk."""
     for mask in sorted(masks):
-        found.skip(mask, "mask", "no photo of this name is there, so the mask does not count")
+        found.skip(mask, "mask", say("beside.lone_mask"))
     if listed:
         names = ", ".join(printable(name) for name in sorted(listed)[:SHOWN])
-        more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-        found.skip(METADATA, "caption", f"it has captions of photos that are not there: {names}{more}")
+        more = say("beside.more", n=len(listed) - SHOWN) if len(listed) > SHOWN else ""
+        found.skip(METADATA, "caption", say("beside.lone_captions", names=names, more=more))
 
 
 def _content(name: str, entry: Entry) -> bytes:
@@ -77,12 +78,12 @@ def _content(name: str, entry: Entry) -> bytes:
     try:
         content = entry.read(MAX_BYTES)
     except OSError as error:
-        reason = f"it cannot be opened ({error.strerror or error})"
+        reason = say("photo.closed", reason=error.strerror or str(error))
         raise UnusablePhotoError(Finding(name, "unreadable", reason, "skipped")) from error
     except ValueError as error:
         raise UnusablePhotoError(Finding(name, "unreadable", str(error), "skipped")) from error
     if len(content) > MAX_BYTES:
-        message = f"it has more than {MAX_BYTES >> 20} MB; scale it down"
+        message = say("beside.too_heavy", most=MAX_BYTES >> 20)
         raise UnusablePhotoError(Finding(name, "too_large", message, "skipped"))
     return content
 
@@ -106,7 +107,7 @@ def _text(name: str, entries: Mapping[str, Entry], found: Found) -> str | None:
         # Windows' Notepad begins UTF-8 files with a byte order mark; "utf-8-sig" drops it.
         return content.decode("utf-8-sig")
     except (OSError, ValueError):
-        message = "it cannot be read as UTF-8 text, so its captions do not count; save it as UTF-8"
+        message = say("beside.no_text")
         found.skip(name, "caption", message)
         return None
 
