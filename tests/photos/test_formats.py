@@ -138,7 +138,7 @@ def test_a_real_face_is_found_at_several_sizes_and_in_a_reduced_copy(side: int, 
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@given(st.integers(8, 300), st.integers(8, 300), st.integers(1, 400))
+@given(st.integers(8, 300), st.integers(8, 300), st.integers(8, 400))  # fewer pixels are mostly a JPEG's own edges
 @settings(max_examples=15, deadline=None)
 def test_a_reduced_copy_keeps_its_shape_and_enough_pixels(
     orientation: int, width: int, height: int, least: int
