@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,6 +71,28 @@ def test_a_step_that_is_skipped_moves_nothing() -> None:
     optimizer.found_inf = torch.zeros(())
     optimizer.step()
     assert float((before - weight.detach()).float().mean()) == pytest.approx(1e-2, rel=0.05)
+
+
+def test_what_the_kernel_left_is_gone_on_with() -> None:
+    """Which counts its steps once, beside the first weight: a training may go on on a machine without Triton."""
+
+    def two(optimizer_state: dict[str, Any] | None, start: list[torch.Tensor]) -> tuple[SmallAdamW, list[torch.Tensor]]:
+        weights = [torch.nn.Parameter(one.clone()) for one in start]
+        optimizer = SmallAdamW([{"params": weights, "lr": 1e-2}], betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+        if optimizer_state is not None:
+            optimizer.load_state_dict(optimizer_state)
+        for weight in weights:
+            weight.grad = torch.full_like(weight, 0.5)
+        optimizer.step()
+        return optimizer, [weight.detach() for weight in weights]
+
+    optimizer, first = two(None, [torch.ones(300, dtype=torch.bfloat16), torch.zeros(20, dtype=torch.bfloat16)])
+    left = optimizer.state_dict()
+    as_kernel = left | {"state": {number: dict(kept) for number, kept in left["state"].items()}}
+    as_kernel["state"][1].pop("step", None)
+    found, expected = two(as_kernel, first)[1], two(left, first)[1]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert not torch.equal(found[1], first[1])
 
 
 def test_a_training_without_masters_goes_on_bit_for_bit(encoded, tmp_path: Path) -> None:

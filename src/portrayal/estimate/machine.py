@@ -50,6 +50,7 @@ def probe(device: str, precision: str) -> float:
     wide, narrow = made(8 * channels, channels), made(channels, 8 * channels)
 
     def mix() -> float:
+        """Seconds of the mix, once."""
         started = time.perf_counter()
         for _ in range(rounds):
             conv2d(picture, kernel, padding=1)

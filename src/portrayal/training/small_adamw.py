@@ -60,17 +60,18 @@ class SmallAdamW(torch.optim.Optimizer):
         if self.found_inf:
             return
         weights = [(weight, group) for group in self.param_groups for weight in group["params"]]
+        for weight, _ in weights:
+            if not self.state[weight]:
+                self.state[weight] = averages_of(weight)
+        counted = self.state[weights[0][0]]  # once for all, as the kernel counts
+        counted["step"] = counted.get("step", torch.zeros(())) + 1
         for number, (weight, group) in enumerate(weights):
             if weight.grad is not None:
-                self._move(number, weight, weight.grad, group)
+                self._move(number, weight, weight.grad, group, int(counted["step"]))
 
-    def _move(self, number: int, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _move(self, number: int, weight: Tensor, gradient: Tensor, group: dict[str, Any], step: int) -> None:
         """One weight and its averages."""
-        state = self.state[weight]
-        if not state:
-            state.update(averages_of(weight), step=torch.zeros(()))
-        state["step"] += 1
-        step, (beta1, beta2) = int(state["step"]), group["betas"]
+        state, (beta1, beta2) = self.state[weight], group["betas"]
         generator = torch.Generator(weight.device).manual_seed(derived_seed(number, "train.rounding", step=step))
         lying = in_order_of(weight, weight)
         gradient = in_order_of(weight, gradient).float() * self.clip
