@@ -227,6 +227,15 @@ def test_one_process_is_what_it_was() -> None:
     assert ALONE.mine(["b", "a"], [1, 2]) == ["b", "a"]
 
 
+def test_a_launcher_s_only_process_is_no_distributed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerate would open a process group where it finds these."""
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    here.cache_clear()
+    assert here() == ALONE
+    assert not {"WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"} & os.environ.keys()
+
+
 @pytest.mark.parametrize(("passes", "count", "shared"), [(2, 2, True), (4, 2, True), (3, 2, False), (1, 2, False)])
 def test_a_step_is_shared_where_each_process_has_as_many_passes(passes: int, count: int, shared: bool) -> None:
     config = load_config(None, [f"training.gradient_accumulation_steps={passes}"])
