@@ -1,7 +1,7 @@
 """Whole runs on Stable Diffusion 1.5's shapes, in each precision, with the text encoder trained and not.
 
     python -m benchmarks.whole_runs [--photos FOLDER] [--class dog] [--steps 40] [--base FOLDER]
-        [--precisions bf16 fp16]
+        [--precisions bf16 fp16] [--text-encoders trained frozen]
 
 On one GPU, random weights, 512 px: `portrayal run` passes through every stage, for bf16 and fp16, and with the text
 encoder trained and frozen: class images, the full UNet and a LoRA of rank 64, a few steps each at batch 1; every scene
@@ -136,6 +136,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--base", type=Path, help="folder of the stand-in base, written if it is not there")
     parser.add_argument("--precisions", nargs="*", default=["bf16", "fp16"] if on_gpu() else ["no", "bf16"])
+    parser.add_argument("--text-encoders", nargs="*", default=["trained", "frozen"])
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:
@@ -152,7 +153,7 @@ def main() -> None:
                 shutil.copytree(Path(base) / "controlnet_canny", second)
             environment |= {"HF_HOME": str(write_scorers(Path(temporary) / "hub")), "HF_HUB_OFFLINE": "1"}
         common = {"base": base, "photos": str(arguments.photos), "class": arguments.class_noun}
-        for precision, trained in product(arguments.precisions, ("trained", "frozen")):
+        for precision, trained in product(arguments.precisions, arguments.text_encoders):
             which = {"precision": precision, "text encoder": trained}
             if any(which | taken == {key: row.get(key) for key in which | taken} for row in rows):
                 continue
