@@ -283,6 +283,33 @@ def batch() -> str:
     return "\n".join(lines)
 
 
+def several_gpus() -> str:
+    """One training on several GPUs against one, and one that goes on with fewer."""
+    found = figures_of("several_gpus")
+    named = {
+        "unet-whole": "full UNet, a pass of 16",
+        "unet-passes": "full UNet, passes of 8",
+        "unet-shared": "full UNet, passes of 8",
+        "loras-one": "six LoRAs, one pack",
+        "loras-dealt": "six LoRAs, a pack of three on each",
+    }
+    lines = [
+        "| trained | GPUs | images/s | times one GPU | losses apart | two runs of one GPU apart | peak GiB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in [*found["unet"], *found["loras"]]:
+        apart = [f"{float(row[key]):.0e}" if row[key] else "" for key in ("apart", "noise")]
+        times = f"{float(row['times']):.2f}" if row["times"] else ""
+        sides = [named[row["trained"]], str(row["processes"]), f"{row['pictures/s']:.1f}", times, *apart]
+        lines.append(f"| {' | '.join(sides)} | {row['peak GiB']:.1f} |")
+    (gone_on,) = found["resumed"]
+    told = (
+        f"A full UNet's training was killed on {gone_on['killed on']} GPUs and went on with {gone_on['gone on with']}: "
+        f"of its {gone_on['steps']} losses none is further than {gone_on['apart']:.0e} from those of one GPU."
+    )
+    return "\n".join([*lines, "", told, taken("several_gpus")])
+
+
 def scales() -> str:
     """Cards, money, storage and network of each scale."""
     rows = rows_of("scale_model", "scales")
@@ -359,7 +386,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "studio.md": {"studio": studio},
     "promises.md": {"endured": endured, "fuzzed": fuzzed},
     "formats.md": {"round-trips": round_trips},
-    "scale.md": {"batch": batch, "scales": scales, "simulated": simulated},
+    "scale.md": {"several": several_gpus, "batch": batch, "scales": scales, "simulated": simulated},
     "verdict.md": {"studies": studies, "overfitting": overfitting, "courses": courses, "rules": rules},
 }
 """Of each page the tables by their names."""
