@@ -68,7 +68,12 @@ def write_sd15(folder: Path, *, seed: int = 0) -> Path:
 
 
 def write_scorers(folder: Path, *, seed: int = 0) -> Path:
-    """Write what judges real photos, DINOv2 and CLIP, with random weights, as the hub keeps them in an `HF_HOME`."""
+    """Write what judges real photos, DINOv2 and CLIP, with random weights, as the hub keeps them in an `HF_HOME`.
+
+    What an earlier call wrote stays.
+    """
+    if folder.is_dir():
+        return folder
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, Dinov2Config, Dinov2Model
 
     torch.manual_seed(seed)

@@ -1,6 +1,7 @@
 """Subjects per hour of one card: the default study one after another, and several studies sharing the card.
 
     python -m benchmarks.subjects_per_hour [--subjects 8] [--shares 0 1 2 4] [--base FOLDER] [--set section.key=value]
+        [--keep FOLDER [--within SECONDS]]
 
 Stable Diffusion 1.5's shapes with random weights, 512 px, the recipe of 80 GB with the settings of `experiment_speed`,
 but three folds and the model trained once more on all photos, as by default. Every subject is the example photos in a
@@ -8,6 +9,9 @@ folder of its own. `portrayal batch` does them by Ray with so many at once: a sh
 worker that keeps the base; 0, without Ray, is one process after another. Seconds count from the start of the command to
 its end; class images are painted by the first way and kept for all that follow in the same call. `peak GiB` is the
 largest of a study's trainings. Results join those of earlier calls on the same commit and machine.
+
+Where a command may not take as long as a batch does, `--within` stops it, and with `--keep` the next call goes on with
+its runs; its seconds are those of all its commands, starting again included.
 
 Needs a CUDA GPU. Without one a few steps of `pocket` pass through the same on two workers, and nothing is kept.
 """
@@ -40,47 +44,75 @@ def main() -> None:
     parser.add_argument("--shares", type=int, nargs="*", default=[0, 1, 2, 4], help="studies at once")
     parser.add_argument("--base", type=Path, help="folder of the stand-in base, written if it is not there")
     parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--keep", type=Path, help="folder of the runs, for a later call to go on with")
+    parser.add_argument("--within", type=float, help="seconds after which a batch is stopped")
     arguments = parser.parse_args()
+    ends = time.monotonic() + arguments.within if arguments.within else None
     with base_here(arguments.base) as base, tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+        folder = arguments.keep or Path(temporary)
         subjects = copies(folder / "photos", arguments.subjects if on_gpu() else 2)
         environment = os.environ | {"PORTRAYAL_CACHE": str(folder / "cache")}
         if on_gpu():
             environment |= {"HF_HOME": str(write_scorers(folder / "hub")), "HF_HUB_OFFLINE": "1"}
         rows: list[dict[str, Any]] = (earlier("subjects_per_hour") or {"rows": []})["rows"]
         for share in arguments.shares:
-            found = row(base, subjects, folder / f"runs-{share}", share, environment, arguments.settings)
+            command = batch_of(base, subjects, folder / f"runs-{share}", share, arguments.settings)
+            seconds = batch(command, environment, folder / f"seconds-{share}", ends)
+            found = row(folder / f"runs-{share}", share, seconds)
             rows = [one for one in rows if one["studies at once"] != found["studies at once"]] + [found]
             if on_gpu():  # after each: the machine may be lent for less time than all of them take
                 settings = {"settings": [*SETTINGS, *DEFAULT_STUDY], "changed": arguments.settings}
                 save("subjects_per_hour", {"rows": rows}, settings)
             shutil.rmtree(folder / f"runs-{share}")
+            (folder / f"seconds-{share}").unlink()
     print_table(rows)
 
 
 def copies(folder: Path, count: int) -> Path:
     """The example photos as several subjects."""
     for number in range(count):
-        shutil.copytree(PHOTOS, folder / f"subject-{number}")
+        shutil.copytree(PHOTOS, folder / f"subject-{number}", dirs_exist_ok=True)
     return folder
 
 
-def row(
-    base: str, subjects: Path, out: Path, share: int, environment: dict[str, str], changes: Sequence[str]
-) -> dict[str, Any]:
-    """The batch with so many studies at once; 0 is without Ray."""
+def batch_of(base: str, subjects: Path, out: Path, share: int, changes: Sequence[str]) -> list[str]:
+    """The command with so many studies at once; 0 is without Ray."""
     controlnet = "auto" if base == "pocket" else str(Path(base) / "controlnet_canny")
     settings = [*SETTINGS, *DEFAULT_STUDY, *([] if on_gpu() else TRIAL), f'control.controlnet="{controlnet}"', *changes]
     command = [sys.executable, "-m", "portrayal", "batch", str(subjects), "--out", str(out), "--consent", "--json"]
     command += ["--base", base, "--class", "woman", "--recipe", "sd15-80gb" if on_gpu() else "pocket-demo"]
     command += [word for setting in settings for word in ("--set", setting)]
-    command += ["--at-once", str(share)] if share else ["--address", "none"]
-    started = time.monotonic()
-    code = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
-    seconds = time.monotonic() - started
+    return [*command, *(["--at-once", str(share)] if share else ["--address", "none"])]
+
+
+def batch(command: Sequence[str], environment: dict[str, str], told: Path, ends: float | None) -> float:
+    """Do a batch, or go on with it; the seconds that its commands took, which a file tells the next of.
+
+    Raises:
+        SystemExit: If it fails, or is stopped since there is no more time.
+    """
+    before, started = float(told.read_text()) if told.is_file() else 0.0, time.monotonic()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        try:
+            code = process.wait(ends - started if ends else None)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.wait()
+            code = None
+    seconds = before + time.monotonic() - started
+    told.write_text(str(seconds))
+    if code is None:
+        raise SystemExit(f"Stopped after {seconds:.0f} s in all; call again with the same --keep to go on.")
+    if code:
+        raise SystemExit(f"portrayal batch ended with {code}.")
+    return seconds
+
+
+def row(out: Path, share: int, seconds: float) -> dict[str, Any]:
+    """What a batch that is done took."""
     summary = read(out / "batch" / "summary.json")
-    if code or summary["failed"]:
-        raise SystemExit(f"portrayal batch ended with {code}: {summary['failed']}")
+    if summary["failed"]:
+        raise SystemExit(f"Of the subjects failed: {summary['failed']}")
     peaks = [read(path)["peak_memory_gib"] or 0.0 for path in out.glob("*/models/*/method.json")]
     return {
         "studies at once": share or "without Ray",
