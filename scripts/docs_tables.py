@@ -227,6 +227,8 @@ def small_quality() -> str:
     for row in rows_of("small_cards_quality", "quality"):
         if row["seed"] != "":
             lines.append(f"| {row['way']} | {row['seed']} | {row['held-out loss']:.4f} | {row['identity']:.3f} |")
+        elif row["way"] == "mean difference":
+            lines.append(f"| {row['way']} | | {row['held-out loss']:+.4f} | {row['identity']:+.3f} |")
     return "\n".join(lines)
 
 
