@@ -5,10 +5,7 @@ Shapes: B prompts, L prompt tokens, D text features.
 
 from __future__ import annotations
 
-import gc
-import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,12 +13,12 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from portrayal.errors import OutOfMemoryError, UsageError, WeightsError
 from portrayal.models.checkpoints import check_files, read_part, without_memory
-from portrayal.models.lean import attend, make_lean
+from portrayal.models.lean import make_lean
 from portrayal.models.source import BaseSource, weight_files
+from portrayal.models.starting import collector_at_rest, waking
 from portrayal.parallel import LOADING
 
 Item = TypeVar("Item")
@@ -121,50 +118,6 @@ def load_base(source: BaseSource, *, device: torch.device, dtype: torch.dtype) -
             f"{source.name} cannot be loaded: {error}", "The weights may be damaged; get them again."
         ) from error
     return BaseModel(source=source, device=device, dtype=dtype, **parts)
-
-
-SD_LEVELS = ((320, 64), (640, 32), (1280, 16))
-"""Channels and side of the feature maps of Stable Diffusion 1.x's UNet at 512 px that hold attention."""
-
-
-@contextmanager
-def waking(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Let a GPU's libraries load, which takes seconds, while Python imports its own and reads weights.
-
-    A kernel is loaded when it is first asked for, so they are asked for sizes that training meets.
-    """
-
-    def wake() -> None:
-        with suppress(RuntimeError):  # the work itself meets it again, and tells
-            for channels, side in SD_LEVELS:
-                make = partial(torch.ones, device=device, dtype=dtype, requires_grad=True)
-                picture = make(1, channels, side, side).contiguous(memory_format=torch.channels_last)
-                mixed = functional.conv2d(picture, make(channels, channels, 3, 3), padding=1)
-                query = functional.linear(mixed.flatten(2).transpose(1, 2), make(channels, channels))
-                heads = query.unflatten(-1, (8, -1)).transpose(1, 2)
-                prompt = make(1, 8, 77, channels // 8)
-                (attend(heads, heads, heads) + attend(heads, prompt, prompt)).sum().backward()
-
-    thread = threading.Thread(target=wake, daemon=True)
-    if device.type == "cuda":
-        thread.start()
-    try:
-        yield
-    finally:
-        if thread.ident is not None:
-            thread.join()
-
-
-@contextmanager
-def collector_at_rest() -> Iterator[None]:
-    """Do not look for garbage: modules and weights come to stay, and looking takes a fifth of an import's seconds."""
-    looks = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if looks:
-            gc.enable()
 
 
 PARTS = ("vae", "text_encoder", "tokenizer", "unet", "noise_scheduler")
