@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import costs, limits, training_speed
+from benchmarks import costs, limits, subjects_per_hour, training_speed
 from benchmarks.costs import Point, points
 from benchmarks.painting_speed import timed_batches
 from benchmarks.peers import Timed
@@ -71,3 +74,18 @@ def test_the_chart_of_costs_is_the_benchmarks() -> None:
     chart = docs_charts.charts().get(docs_charts.COSTS)
     there = docs_charts.COSTS.read_bytes() if docs_charts.COSTS.is_file() else None
     assert there == (chart.content if chart else None), "stale; draw it anew: python -m scripts.docs_charts"
+
+
+def test_a_batch_that_is_stopped_goes_on_and_its_seconds_are_those_of_all_its_commands(tmp_path: Path) -> None:
+    told, begun = tmp_path / "seconds", tmp_path / "begun"
+    once = (
+        f"import pathlib, time; p = pathlib.Path({str(begun)!r}); seen = p.exists(); p.touch(); seen or time.sleep(99)"
+    )
+    command, environment = [sys.executable, "-c", once], dict(os.environ)
+    with pytest.raises(SystemExit, match="call again with the same --keep"):
+        subjects_per_hour.batch(command, environment, told, time.monotonic() + 2)
+    first = float(told.read_text())
+    assert 2 <= first < 90
+    assert subjects_per_hour.batch(command, environment, told, None) > first
+    with pytest.raises(SystemExit, match="ended with 3"):
+        subjects_per_hour.batch([sys.executable, "-c", "raise SystemExit(3)"], environment, told, None)
