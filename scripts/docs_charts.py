@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from portrayal.report.svg import INK, LINE, MUTED, Chart, draw_chart
+from scripts.results import rows_of
 
 ROOT = Path(__file__).parents[1]
 RULES = ROOT / "docs" / "images" / "rules.svg"
-RESULTS = ROOT / "benchmarks" / "results" / "verdict.json"
 ACCENT = "#2a6fb5"
 COSTS = ROOT / "docs" / "images" / "costs.svg"
-COST_RESULTS = ROOT / "benchmarks" / "results" / "costs.json"
 SWEEPS = {"rank": "rank", "batch": "batch", "resolution": "resolution in pixels", "pack": "LoRAs in a pack"}
 UNET = "#c2703d"
 AGREES, LOTS, AGAIN = "names a rank the verdict leaves", "drawing lots would", "names the same rank again"
@@ -24,7 +22,7 @@ AGREES, LOTS, AGAIN = "names a rank the verdict leaves", "drawing lots would", "
 
 def rules_chart() -> Chart:
     """How often two rules read off the training loss name a rank that the verdict leaves, and the same one again."""
-    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["figures"]["rules"]
+    rows = rows_of("verdict", "rules")
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -96,11 +94,8 @@ def ends(rows: Sequence[dict[str, Any]], sweep: str) -> str:
 
 
 def charts() -> dict[Path, Chart]:
-    """All charts whose benchmarks have been run, by their files."""
-    drawn = {RULES: rules_chart()}
-    if COST_RESULTS.is_file():
-        drawn[COSTS] = costs_chart(json.loads(COST_RESULTS.read_text(encoding="utf-8"))["figures"]["rows"])
-    return drawn
+    """All charts by their files."""
+    return {RULES: rules_chart(), COSTS: costs_chart(rows_of("costs", "rows"))}
 
 
 def main() -> None:

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
-RESULTS = ROOT / "benchmarks" / "results"
+from scripts import training_tables
+from scripts.results import figures_of, record_of, rows_of, taken
 
-
-def rows_of(name: str, key: str) -> list[dict[str, Any]]:
-    """The rows that a benchmark wrote."""
-    found: list[dict[str, Any]] = figures_of(name)[key]
-    return found
-
-
-def figures_of(name: str) -> dict[str, Any]:
-    """All that a benchmark found."""
-    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["figures"]
-    return found
-
-
-def taken(name: str) -> str:
-    """On which GPU figures were taken, and of which commit."""
-    found = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return f"One {found['machine']['gpu']}, commit {found['commit'][:7]}."
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def planted() -> str:
@@ -66,33 +47,6 @@ def speed() -> str:
         figures = f"{row['seconds']:.0f} | {row['photos/s']:.1f} | {row['peak memory (MiB)']} MiB"
         lines.append(f"| {row['way']} | {row['photos']} | {figures} |")
     return "\n".join(lines)
-
-
-def packs(name: str) -> str:
-    """Images a second of packs of LoRAs, beside diffusers' script where that was measured."""
-    rows = rows_of(name, "packs")
-    peer = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["figures"].get("diffusers")
-    rows += peer["runs"] if peer else []
-    heads = ["trained", "ms a step", "images/s of all", "times one alone", "peak GiB"]
-    heads += ["times diffusers’ three runs"] if peer else []
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    for row in rows:
-        memory = row["peak GiB"]
-        cells = [
-            row.get("way", "") if row.get("way", "").startswith("diffusers") else counted(row["LoRAs"]),
-            f"{row['ms a step']:.0f}",
-            f"{row['images/s']:.1f}",
-            f"{row['times one alone']:.1f}",
-            f"{memory:.1f}" if memory else "–",
-        ]
-        cells += [f"{row['times diffusers']:.2f}"] if peer else []
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def counted(loras: int) -> str:
-    """How many train together."""
-    return "one alone" if loras == 1 else f"a pack of {loras}"
 
 
 def studies() -> str:
@@ -140,98 +94,6 @@ def rules() -> str:
     return "\n".join(lines)
 
 
-def study_times() -> str:
-    """Where the time of the default study goes, and what its LoRAs take one by one."""
-    figures = figures_of("pocket_demo")
-    stages, alone = figures["stage_seconds"], figures["one_by_one_seconds"]
-    groups = {
-        "full UNet, one training": ("train.unet",),
-        "LoRAs, all in one pack": ("train.lora",),
-        "reading every kept step": ("steps.",),
-        "painting what is judged": ("generate.base", "generate.unet", "generate.lora", "control."),
-        "measuring and the verdict": ("evaluate",),
-        "the recommended model on all photos": ("train.final", "generate.final"),
-    }
-    lines = ["| part | seconds |", "|---|---|"]
-    for title, starts in groups.items():
-        lines.append(f"| {title} | {sum(took for name, took in stages.items() if name.startswith(starts)):.0f} |")
-    lines.append(f"| **all, with the rest** | **{figures['total_seconds']:.0f}** |")
-    lines.append(f"| for comparison: the {len(alone)} LoRA trainings one by one | {sum(alone.values()):.0f} |")
-    return "\n".join(lines)
-
-
-def training_speeds() -> str:
-    """Images a second of each training on the large card, beside diffusers' scripts and its limit, and memory."""
-    limit, times = "of the card's limit", "times diffusers"
-    lines = [f"| trained | photos in a batch | images/s | {times} | {limit} | peak GiB |", "|---|---|---|---|---|---|"]
-    for row in rows_of("training_speed", "training"):
-        beside = f"{row[times]:.1f}" if row[times] else ""
-        figures = f"{row['images/s']:.1f} | {beside} | {100 * row[limit]:.0f} % | {row['peak GiB']:.1f}"
-        lines.append(f"| {row['trained']} | {row['batch']} | {figures} |")
-    return "\n".join([*lines, "", taken("training_speed")])
-
-
-def first_step() -> str:
-    """Seconds from the command to the first step."""
-    record = json.loads((RESULTS / "first_step.json").read_text(encoding="utf-8"))
-    row, where = record["figures"]["seconds"], record["figures"]["where"]
-    imports = sum(one["seconds"] for one in where if one["what"].startswith("import "))
-    share = imports / max(one["seconds"] for one in where)
-    lines = [
-        f"From the command `portrayal train` to the first step on disk (LoRA 64, second run on a machine): "
-        f"{row['seconds']:.0f} s{', Python keeping no bytecode' * (not record['settings']['bytecode is kept'])}. "
-        f"Of another start, under watch, imports took {share:.0%}. {taken('first_step')}"
-    ]
-    if row["diffusers"]:
-        lines.append(f"diffusers' LoRA script: {row['diffusers']:.0f} s.")
-    return " ".join(lines)
-
-
-def painting_speeds() -> str:
-    """Pictures a second, beside diffusers' pipelines."""
-    limit = "of the card's limit"
-    lines = [f"| painted | ours, pictures/s | diffusers, pictures/s | times | {limit} |", "|---|---|---|---|---|"]
-    rows = {(row["side"], row["way"]): row for row in rows_of("painting_speed", "pictures")}
-    for side, way in rows:
-        if side == "ours":
-            ours, theirs = rows[side, way], rows["diffusers", way]
-            speeds = f"{ours['pictures/s']:.1f} | {theirs['pictures/s']:.1f} | {ours['times diffusers']:.2f}"
-            lines.append(f"| {way} | {speeds} | {100 * ours[limit]:.0f} % |")
-    return "\n".join([*lines, "", taken("painting_speed")])
-
-
-def experiment() -> str:
-    """Seconds of the whole experiment by stage, the first time on a machine and after."""
-    found = figures_of("experiment_speed")
-    lines = ["| part | first run on a machine, s | then, s |", "|---|---|---|"]
-    titles = {"train.unet": "train the full UNet", "train.lora": "train the LoRAs", "steps": "choose steps"}
-    for stage, seconds in found["stages"].items():
-        lines.append(f"| {titles.get(stage, stage)} | {found['stages, cold'][stage]:.0f} | {seconds:.0f} |")
-    lines.append(f"| **all** | **{found['cold']:.0f}** | **{found['seconds']:.0f}** |")
-    return "\n".join([*lines, "", taken("experiment_speed")])
-
-
-def small_cards() -> str:
-    """What fits under a cap."""
-    lines = ["| trained | cap, GiB | images/s | peak of tensors, GiB | held by PyTorch, GiB |", "|---|---|---|---|---|"]
-    for row in rows_of("small_cards", "fitting"):
-        title = "full UNet" if row["model"] == "unet" else "LoRA 64"
-        figures = f"{row['images/s']:.1f} | {row['peak GiB']:.1f} | {row['held GiB']:.2f}"
-        lines.append(f"| {title} | {row['cap, GiB']} | {figures} |")
-    return "\n".join([*lines, "", taken("small_cards")])
-
-
-def small_quality() -> str:
-    """What training without fp32 masters costs."""
-    lines = ["| full UNet of `pocket` | seed | held-out loss | likeness |", "|---|---|---|---|"]
-    for row in rows_of("small_cards_quality", "quality"):
-        if row["seed"] != "":
-            lines.append(f"| {row['way']} | {row['seed']} | {row['held-out loss']:.4f} | {row['identity']:.3f} |")
-        elif row["way"] == "mean difference":
-            lines.append(f"| {row['way']} | | {row['held-out loss']:+.4f} | {row['identity']:+.3f} |")
-    return "\n".join(lines)
-
-
 def short(value: Any) -> str:
     """A count as it is, an error with its power of ten."""
     return f"{value:.1e}" if isinstance(value, float) and value else str(value or 0)
@@ -248,15 +110,6 @@ def round_trips() -> str:
     whole = found["checkpoint"]
     said = " and ".join(name.removeprefix("bit for bit in ") for name, same in whole.items() if same is True)
     return "\n".join([*lines, "", f"A checkpoint of {whole['tensors']} tensors is read bit for bit by {said}."])
-
-
-def two_cores() -> str:
-    """Ours against the plain loop on two CPU cores."""
-    heads = ("ours, pictures/s", "plain diffusers, pictures/s", "times")
-    lines = [f"| | {' | '.join(heads)} |", "|---|---|---|---|"]
-    for row in rows_of("pocket_speed", "training") + rows_of("pocket_speed", "painting"):
-        lines.append(f"| {row['what']} | {row[heads[0]]:.1f} | {row[heads[1]]:.1f} | {row['times']:.2f} |")
-    return "\n".join(lines)
 
 
 def studio() -> str:
@@ -287,7 +140,8 @@ def batch() -> str:
 
 def several_gpus() -> str:
     """One training on several GPUs against one, and one that goes on with fewer."""
-    found = figures_of("several_gpus")
+    record = record_of("several_gpus")
+    found, gpus = record["figures"], record["settings"]["gpus"]
     named = {
         "unet-whole": "full UNet, a pass of 16",
         "unet-passes": "full UNet, passes of 8",
@@ -309,7 +163,7 @@ def several_gpus() -> str:
         f"A full UNet's training was killed on {gone_on['killed on']} GPUs and went on with {gone_on['gone on with']}: "
         f"of its {gone_on['steps']} losses none is further than {gone_on['apart']:.0e} from those of one GPU."
     )
-    return "\n".join([*lines, "", told, taken("several_gpus")])
+    return "\n".join([*lines, "", told, taken("several_gpus", gpus=str(gpus))])
 
 
 def scales() -> str:
@@ -371,20 +225,9 @@ def fuzzed() -> str:
     return "\n".join(lines)
 
 
-PAGES: dict[str, dict[str, Callable[[], str]]] = {
+PAGES: dict[str, Mapping[str, Callable[[], str]]] = {
     "photos.md": {"planted": planted, "captions": captions, "pay": pay, "speed": speed},
-    "training.md": {
-        "h100": training_speeds,
-        "first": first_step,
-        "painting": painting_speeds,
-        "experiment": experiment,
-        "small": small_cards,
-        "quality": small_quality,
-        "cores": two_cores,
-        "gpu": partial(packs, "lora_packs"),
-        "cpu": partial(packs, "lora_packs_cpu"),
-        "study": study_times,
-    },
+    "training.md": training_tables.TABLES,
     "studio.md": {"studio": studio},
     "promises.md": {"endured": endured, "fuzzed": fuzzed},
     "formats.md": {"round-trips": round_trips},

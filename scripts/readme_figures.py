@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from scripts.results import figures_of
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-RESULTS = ROOT / "benchmarks" / "results" / "pocket_demo_quick.json"
+RESULTS = "pocket_demo_quick"
 PLACE = re.compile(r"(?<=<!-- demo-figures -->\n).*?(?=<!-- /demo-figures -->)", re.DOTALL)
 
 
@@ -29,9 +30,8 @@ def table(figures: dict[str, Any]) -> str:
 
 def main() -> None:
     """Rewrite the table."""
-    figures = json.loads(RESULTS.read_text(encoding="utf-8"))["figures"]
     text = README.read_text(encoding="utf-8")
-    README.write_text(PLACE.sub(lambda _: table(figures), text), encoding="utf-8")
+    README.write_text(PLACE.sub(lambda _: table(figures_of(RESULTS)), text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import tomllib
@@ -15,6 +14,7 @@ import typer
 from portrayal.cli import app, overrides
 from portrayal.settings import load_config, recipe_names
 from scripts import docs_charts, docs_tables, readme_figures, settings_docs
+from scripts.results import figures_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"])
@@ -76,7 +76,7 @@ def test_every_make_target_and_module_is_there(name: str) -> None:
 
 
 def test_the_demo_figures_in_the_readme_are_the_benchmarks() -> None:
-    figures = json.loads(readme_figures.RESULTS.read_text(encoding="utf-8"))["figures"]
+    figures = figures_of(readme_figures.RESULTS)
     found = readme_figures.PLACE.search(readme_figures.README.read_text(encoding="utf-8"))
     assert found is not None
     assert found.group() == readme_figures.table(figures)
