@@ -22,7 +22,7 @@ from portrayal.config import LoraMethod
 from portrayal.data.batches import Batch, join
 from portrayal.randomness import derived_seed, generator_for
 from portrayal.training.loss import Noise, diffusion_loss, draw_noise
-from portrayal.training.sharing import GradientSum, all_losses
+from portrayal.training.sharing import all_losses, gradient_sum
 from portrayal.training.state import Learner, TrainingState
 
 
@@ -142,14 +142,17 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 def gradients(state: TrainingState, inputs: Sequence[Inputs]) -> Outputs:
     """Leave the clipped gradient of the step with the weights."""
     losses, learners = [], len(state.learners)
-    total, passes = GradientSum(state), len(inputs) * state.processes.count
+    total, passes = gradient_sum(state), len(inputs) * state.processes.count
     if not writes_weights(state):
         state.attached.refresh()
     for number, one in enumerate(inputs):
         position, found = state.step * passes + number * state.processes.count + state.processes.rank, []
-        for part_number, part in enumerate(parts_of(one, learners, state.adapted.parts)):
+        parts = parts_of(one, learners, state.adapted.parts)
+        for part_number, part in enumerate(parts):
             loss_B = batch_loss(state, part, position, part_number)
             loss = (loss_B * part.weights).sum() / passes
+            if number == len(inputs) - 1 and part_number == len(parts) - 1:
+                total.before_last()
             (state.scaler.scale(loss) if state.scaler else loss).backward()
             found.append(loss_B.detach().unflatten(0, (learners, -1)))
         losses.append(torch.cat(found, dim=1).flatten())
