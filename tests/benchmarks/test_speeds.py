@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -81,11 +80,11 @@ def test_a_batch_that_is_stopped_goes_on_and_its_seconds_are_those_of_all_its_co
     once = (
         f"import pathlib, time; p = pathlib.Path({str(begun)!r}); seen = p.exists(); p.touch(); seen or time.sleep(99)"
     )
-    command, environment = [sys.executable, "-c", once], dict(os.environ)
+    command = [sys.executable, "-c", once]
     with pytest.raises(SystemExit, match="call again with the same --keep"):
-        subjects_per_hour.batch(command, environment, told, time.monotonic() + 2)
+        subjects_per_hour.batch(command, told, time.monotonic() + 2)
     first = float(told.read_text())
     assert 2 <= first < 90
-    assert subjects_per_hour.batch(command, environment, told, None) > first
+    assert subjects_per_hour.batch(command, told, None) > first
     with pytest.raises(SystemExit, match="ended with 3"):
-        subjects_per_hour.batch([sys.executable, "-c", "raise SystemExit(3)"], environment, told, None)
+        subjects_per_hour.batch([sys.executable, "-c", "raise SystemExit(3)"], told, None)
