@@ -31,8 +31,8 @@ class UnetMethod(Section):
     """Step size of the text encoder; nothing means the UNet's."""
 
     master_weights: bool = True
-    """Keep fp32 weights, and their averages in fp32, beside the half ones that compute. Without, a weight takes 7 bytes
-    instead of 16: bf16 weights with 8 more bits beside them, averages in 8 bits; in bf16, with `adamw`."""
+    """Keep fp32 weights, and their averages in fp32, beside the half ones that compute. Without, a weight takes 6 bytes
+    instead of 16: bf16 weights whose steps are rounded by chance, averages in 8 bits; in bf16, with `adamw`."""
 
 
 class LoraMethod(Section):

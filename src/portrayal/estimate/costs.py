@@ -36,7 +36,7 @@ CHECKPOINTED_SECONDS, CHECKPOINTED_MEMORY = 4 / 3, 0.3
 """What gradient checkpointing makes of a step's time (one more pass forward beside one forward and two back), and
 leaves of the memory that pictures take."""
 
-EIGHT_BIT_SAVES, NO_MASTERS_SAVE = 6, 9
+EIGHT_BIT_SAVES, NO_MASTERS_SAVE = 6, 10
 """Bytes of each weight of a full UNet that bitsandbytes' averages, and training without fp32 masters, save."""
 
 Json = dict[str, Any]

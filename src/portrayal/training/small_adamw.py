@@ -1,10 +1,8 @@
-"""AdamW for small cards: bf16 weights with 8 more bits in the place of fp32 masters, and averages in 8 bits.
+"""AdamW for small cards: bf16 weights without fp32 masters, and averages in 8 bits; here in plain torch.
 
-A weight with its state takes 5 bytes, not 16. What is lost by rounding a step to bf16 would always be the same small
-steps; rounded by chance, up as often as it is near, a step is kept on average (Zamirai et al. 2020, arXiv:2010.06192),
-but a weight that moves by less than its bf16 neighbours are apart is mostly chance then. So 8 bits that bf16 has no
-room for are kept beside it, and chance decides on what comes after them. The averages are kept in 8 bits, rounded by
-chance too (`eight_bits`). Here it is in plain torch; `small_adamw_kernel` does it in one kernel.
+A weight with its state takes 4 bytes, not 16. What is lost by rounding a step to bf16 would always be the same small
+steps; rounded by chance, up as often as it is near, a step is kept on average (Zamirai et al. 2020, arXiv:2010.06192).
+The averages are kept in 8 bits (`eight_bits`), rounded by chance too. `small_adamw_kernel` does it in one kernel.
 """
 
 from __future__ import annotations
@@ -64,7 +62,7 @@ class SmallAdamW(torch.optim.Optimizer):
         weights = [(weight, group) for group in self.param_groups for weight in group["params"]]
         for weight, _ in weights:
             if not self.state[weight]:
-                self.state[weight] = state_of(weight)
+                self.state[weight] = averages_of(weight)
         counted = self.state[weights[0][0]]  # once for all, as the kernel counts
         counted["step"] = counted.get("step", torch.zeros(())) + 1
         for number, (weight, group) in enumerate(weights):
@@ -83,10 +81,9 @@ class SmallAdamW(torch.optim.Optimizer):
         square = magnitudes(state["square"].float(), state["square_top"], SQUARE_OCTAVES, SQUARE_LEVELS)
         square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         size = group["lr"] / (1 - beta1**step)
-        moved = joined(lying, state["rest"]) * (1 - group["lr"] * group["weight_decay"])
+        moved = lying.float() * (1 - group["lr"] * group["weight_decay"])
         moved -= size * mean / ((square / (1 - beta2**step)).sqrt() + group["eps"])
-        rounded, state["rest"] = split_by_chance(moved, generator)
-        lying.copy_(rounded)
+        lying.copy_(rounded_by_chance(moved, generator))
         codes, state["mean_top"] = codes_of(mean.abs(), MEAN_OCTAVES, MEAN_LEVELS, generator)
         state["mean"] = (codes * mean.sign()).to(torch.int8)
         codes, state["square_top"] = codes_of(square, SQUARE_OCTAVES, SQUARE_LEVELS, generator)
@@ -98,8 +95,7 @@ class SmallAdamW(torch.optim.Optimizer):
         weights = [weight for group in self.param_groups for weight in group["params"]]
         for number, kept in state_dict["state"].items():
             weight = weights[int(number)]
-            here = {name: tensor.to(weight.device).clone() for name, tensor in kept.items()}
-            self.state[weight] = state_of(weight) | here  # older checkpoints have no rest
+            self.state[weight] = {name: tensor.to(weight.device).clone() for name, tensor in kept.items()}
 
 
 def in_order_of(weight: Tensor, tensor: Tensor) -> Tensor:
@@ -108,23 +104,7 @@ def in_order_of(weight: Tensor, tensor: Tensor) -> Tensor:
     return tensor.permute(order).reshape(-1)
 
 
-def state_of(weight: Tensor) -> dict[str, Tensor]:
-    """What is kept of a weight before its first step, all in the order it lies in."""
-    return averages_of(weight) | {"rest": torch.zeros(weight.numel(), dtype=torch.int8, device=weight.device)}
-
-
-def split_by_chance(values: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """fp32 numbers as the nearest bf16 and a rest, which together are near: up or down by chance, so the mean is kept.
-
-    Returns:
-        The bf16 numbers, and the rest in 256ths of the way to the next, from -128 to 127.
-    """
-    drawn = torch.randint(1 << 8, values.shape, dtype=torch.int32, generator=generator, device=values.device)
-    bits = (values.view(torch.int32) + drawn) >> 8
-    halves = (bits + 128) >> 8
-    return (halves << 16).view(torch.float32).to(torch.bfloat16), (bits - (halves << 8)).to(torch.int8)
-
-
-def joined(halves: Tensor, rest: Tensor) -> Tensor:
-    """What :func:`split_by_chance` split, in fp32: the bits of a number grow with it."""
-    return (halves.float().view(torch.int32) + (rest.int() << 8)).view(torch.float32)
+def rounded_by_chance(values: Tensor, generator: torch.Generator) -> Tensor:
+    """fp32 as bf16, up or down by chance so that the mean is kept (Zamirai et al. 2020, arXiv:2010.06192)."""
+    drawn = torch.randint(1 << 16, values.shape, dtype=torch.int32, generator=generator, device=values.device)
+    return ((values.view(torch.int32) + drawn) >> 16 << 16).view(torch.float32).to(torch.bfloat16)

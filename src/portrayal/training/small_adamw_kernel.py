@@ -10,9 +10,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from portrayal.training.eight_bits import BLOCK, MEAN_OCTAVES, SQUARE_OCTAVES
+from portrayal.training.eight_bits import BLOCK, MEAN_OCTAVES, SQUARE_OCTAVES, averages_of
 from portrayal.training.master_adamw import lies_as
-from portrayal.training.small_adamw import SmallAdamW, state_of
+from portrayal.training.small_adamw import SmallAdamW
 
 CHUNK, TILES = 1 << 15, 8
 """Elements of a program, and blocks held at once."""
@@ -44,16 +44,15 @@ def _descend(
 ):  # fmt: skip
     """One chunk of one weight; its row in the table says where it lies."""
     program = tl.program_id(0)
-    row = table_ptr + 9 * program
+    row = table_ptr + 8 * program
     weight_ptr = tl.load(row).to(tl.pointer_type(tl.bfloat16))
     gradient_ptr = tl.load(row + 1).to(tl.pointer_type(tl.bfloat16))
     mean_ptr = tl.load(row + 2).to(tl.pointer_type(tl.int8))
     square_ptr = tl.load(row + 3).to(tl.pointer_type(tl.uint8))
-    rest_ptr = tl.load(row + 4).to(tl.pointer_type(tl.int8))
-    mean_top_ptr = tl.load(row + 5).to(tl.pointer_type(tl.float32))
-    square_top_ptr = tl.load(row + 6).to(tl.pointer_type(tl.float32))
-    count = tl.load(row + 7)
-    rate = tl.load(rates_ptr + tl.load(row + 8))
+    mean_top_ptr = tl.load(row + 4).to(tl.pointer_type(tl.float32))
+    square_top_ptr = tl.load(row + 5).to(tl.pointer_type(tl.float32))
+    count = tl.load(row + 6)
+    rate = tl.load(rates_ptr + tl.load(row + 7))
     clip, step = tl.load(clip_ptr), tl.load(step_ptr)
     first, second = 1 - tl.exp2(step * tl.log2(beta1)), 1 - tl.exp2(step * tl.log2(beta2))
     if tl.load(skip_ptr) == 0:
@@ -69,15 +68,12 @@ def _descend(
             code = tl.load(square_ptr + at, here, 0).to(tl.float32)
             square = _magnitude(code, tl.load(square_top_ptr + block, known, 0.0)[:, None], SQUARE_OCTAVES, 255.0)
             square = beta2 * square + (1 - beta2) * gradient * gradient
-            bits = tl.load(weight_ptr + at, here, 0.0).to(tl.float32).to(tl.int32, bitcast=True)
-            bits += tl.load(rest_ptr + at, here, 0).to(tl.int32) << 8
-            weight = bits.to(tl.float32, bitcast=True) * (1 - rate * decay)
+            weight = tl.load(weight_ptr + at, here, 0.0).to(tl.float32) * (1 - rate * decay)
             weight -= rate / first * mean / (tl.sqrt(square / second) + eps)
             one, two, three, _ = tl.randint4x(step.to(tl.int32), program * CHUNK + at)
-            bits = (weight.to(tl.int32, bitcast=True) + (one & 0xFF)) >> 8
-            halves = (bits + 128) >> 8
-            tl.store(weight_ptr + at, (halves << 16).to(tl.float32, bitcast=True).to(tl.bfloat16), here)
-            tl.store(rest_ptr + at, (bits - (halves << 8)).to(tl.int8), here)
+            bits = weight.to(tl.int32, bitcast=True) + (one & 0xFFFF)
+            rounded = ((bits >> 16) << 16).to(tl.float32, bitcast=True)
+            tl.store(weight_ptr + at, rounded.to(tl.bfloat16), here)
             top = tl.max(tl.abs(mean), 1)
             tl.store(mean_top_ptr + block, top, known)
             chance = (two & 0xFFFFFF).to(tl.float32) * 5.9604644775390625e-08
@@ -106,7 +102,7 @@ class SmallAdamWKernel(SmallAdamW):
         for group in self.param_groups:
             for weight in group["params"]:
                 if not self.state[weight]:
-                    self.state[weight] = state_of(weight)
+                    self.state[weight] = averages_of(weight)
         counted = self.state[first["params"][0]]
         if "step" not in counted:
             counted["step"] = torch.zeros((), device=self.clip.device)
@@ -119,7 +115,7 @@ class SmallAdamWKernel(SmallAdamW):
         )  # fmt: skip
 
     def _table(self) -> Tensor:
-        """Where each chunk of each weight lies, and its group: `(chunks, 9)`."""
+        """Where each chunk of each weight lies, and its group: `(chunks, 8)`."""
         rows = []
         for number, group in enumerate(self.param_groups):
             for weight in group["params"]:
@@ -128,7 +124,7 @@ class SmallAdamWKernel(SmallAdamW):
                 if not lies_as(weight.grad, weight):
                     raise RuntimeError(f"a weight of shape {tuple(weight.shape)} and its gradient lie differently")
                 state = self.state[weight]
-                by_element = (weight, weight.grad, state["mean"], state["square"], state["rest"])
+                by_element = (weight, weight.grad, state["mean"], state["square"])
                 by_block = (state["mean_top"], state["square_top"])
                 for start in range(0, weight.numel(), CHUNK):
                     places = [one.data_ptr() + start * one.element_size() for one in by_element]
