@@ -31,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from benchmarks.experiment_speed import SETTINGS, TRIAL
 from benchmarks.record import earlier, print_table, read, save
 from benchmarks.standins import base_here, write_scorers
 from benchmarks.timing import PHOTOS, on_gpu
+from portrayal.estimate.afterwards import whole_stages
 
 DEFAULT_STUDY = ("study.folds=3", "study.readings=6", "study.final=true", "training.prior_loss_weight=1")
 SMALL_STUDY = (
@@ -79,7 +81,7 @@ def main() -> None:
             found = {"studies at once": way, **row(folder / f"runs-{share}", seconds)}
             rows = (earlier("subjects_per_hour") or {"rows": []})["rows"] if on_gpu() else []
             rows = [one for one in rows if one["studies at once"] != found["studies at once"]] + [found]
-            print_table(rows)
+            print_table([{key: value for key, value in one.items() if key != "of it"} for one in rows])
             if on_gpu():  # after each: the machine may be lent for less time than all of them take
                 settings = {"settings": [*SETTINGS, *DEFAULT_STUDY], "changed": arguments.settings}
                 save("subjects_per_hour", {"rows": rows}, settings)
@@ -148,6 +150,7 @@ def row(out: Path, seconds: float) -> dict[str, Any]:
     summary = read(out / "batch" / "summary.json")
     if summary["failed"]:
         raise SystemExit(f"Of the subjects failed: {summary['failed']}")
+    stages = [whole_stages(path) for path in out.glob("*/events.jsonl")]
     peaks = [read(path)["peak_memory_gib"] or 0.0 for path in out.glob("*/models/*/method.json")]
     return {
         "subjects": summary["done"],
@@ -155,6 +158,10 @@ def row(out: Path, seconds: float) -> dict[str, Any]:
         "subjects an hour": round(3600 * summary["done"] / seconds, 1),
         "seconds of a study": round(summary["work_seconds"] / summary["done"], 1),
         "peak GiB": max(peaks, default=0.0) or "",
+        "of it": {
+            part: round(sum(one.get(part, 0.0) for one in stages) / len(stages), 1)
+            for part in dict.fromkeys(chain(*stages))
+        },
     }
 
 

@@ -166,6 +166,15 @@ def several_gpus() -> str:
     return "\n".join([*lines, "", told, taken("several_gpus", gpus=str(gpus))])
 
 
+def subjects() -> str:
+    """Subjects an hour of one card, by how many share it."""
+    keys = ("studies at once", "subjects", "seconds", "subjects an hour", "seconds of a study", "peak GiB")
+    lines = [f"| {' | '.join(keys)} |", "|---|" + "---|" * (len(keys) - 1)]
+    for row in rows_of("subjects_per_hour", "rows"):
+        lines.append(f"| {' | '.join(str(row[key]) for key in keys)} |")
+    return "\n".join([*lines, "", taken("subjects_per_hour")])
+
+
 def scales() -> str:
     """Cards, money, storage and network of each scale."""
     rows = rows_of("scale_model", "scales")
@@ -231,7 +240,13 @@ PAGES: dict[str, Mapping[str, Callable[[], str]]] = {
     "studio.md": {"studio": studio},
     "promises.md": {"endured": endured, "fuzzed": fuzzed},
     "formats.md": {"round-trips": round_trips},
-    "scale.md": {"several": several_gpus, "batch": batch, "scales": scales, "simulated": simulated},
+    "scale.md": {
+        "several": several_gpus,
+        "batch": batch,
+        "subjects": subjects,
+        "scales": scales,
+        "simulated": simulated,
+    },
     "verdict.md": {"studies": studies, "overfitting": overfitting, "courses": courses, "rules": rules},
 }
 """Of each page the tables by their names."""

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from portrayal.estimate.afterwards import part_of
-from portrayal.estimate.costs import TABLE
-from portrayal.estimate.machine import probe
+from portrayal.estimate.costs import TABLE, Costs
+from portrayal.estimate.machine import Machine, probe
+from portrayal.estimate.reckoning import stages_of
 from portrayal.run import write_json
+from portrayal.settings import load_config
 
 ROOT = Path(__file__).parents[1]
 RESULTS, EXAMPLES = ROOT / "benchmarks" / "results", ROOT / "examples"
@@ -77,10 +79,13 @@ def on_cpu() -> Json:
             "decode_picture": 0.0,
             "judge_picture": round(stages["evaluate"] / evaluated, 4),
             "report": stages["report"],
+            "begin_training": 0.0,
+            "begin_painting": 0.0,
+            "begin_reading": 0.0,
         },
         "controlnet_factor": round(held / free, 3),
         "plain_step_seconds": 0.0,
-        "assumed": ["load", "decode_picture is in painting"],
+        "assumed": ["load", "decode_picture is in painting, and to begin in what follows"],
         "from": ["pocket_demo", "pocket_demo_quick"],
     }
 
@@ -101,7 +106,7 @@ def on_gpu(cpu: Json) -> Json:
             sizes = (found["batch"], max(1, len(ranks)), used["settings"]["resolution"])
             training.append(row(kind, widest, *sizes, found["images/s"], found["peak GiB"]))
     painting, measured = painting_rows(training)
-    return {
+    table = {
         "machine": used["machine"]["gpu"],
         "device": "cuda",
         "base": "sd15",
@@ -118,6 +123,29 @@ def on_gpu(cpu: Json) -> Json:
             *(["painting_speed"] if measured else []),
             "experiment_speed",
         ],
+    }
+    return table | {"seconds": table["seconds"] | beginning(table)}
+
+
+def beginning(table: Json) -> dict[str, float]:
+    """Seconds that the stages of the whole experiment took beyond their steps and passes, each time weights changed."""
+    found = results("experiment_speed")
+    assert found is not None
+    took, none = found["figures"]["stages"], dict.fromkeys(("begin_training", "begin_painting", "begin_reading"), 0.0)
+    config = load_config("sd15-80gb", found["settings"]["settings"])
+    machine = Machine("cuda", table["machine"], None, 1.0)
+    costs = Costs(config, table | {"probe_seconds": 1.0, "seconds": table["seconds"] | none}, machine, 1.0)
+    photos = len(list((EXAMPLES / "photos").glob("*.jpg")))
+    reckoned = {stage.name: stage.seconds for stage in stages_of(costs, [len(config.study.ranks)], photos)}
+
+    def each(times: int, *stages: str) -> float:
+        return round(max(0.0, sum(took[stage] - reckoned[stage] for stage in stages)) / times, 2)
+
+    models = 1 + len(config.methods)
+    return {
+        "begin_training": each(2, "train.unet", "train.lora"),
+        "begin_painting": each(models, "generate"),
+        "begin_reading": each(models, "steps"),
     }
 
 

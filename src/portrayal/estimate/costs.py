@@ -7,7 +7,8 @@ reference machine and what was measured on it:
     probe_seconds                             what `probe` takes there
     training    method, rank, batch, pack, resolution, images_per_second of all, peak_gib (nothing on a CPU)
     painting    batch, resolution, seconds of one pass through the UNet, without gradient, of that many pictures
-    seconds     load, prepare_photo, decode_picture, judge_picture, report
+    seconds     load, prepare_photo, decode_picture, judge_picture, report; begin_training, begin_painting and
+                begin_reading: with other weights, until the first step, pass or reading is done as the others are
     controlnet_factor, plain_step_seconds     by what a ControlNet lengthens a pass; what launches alone take, in a step
     assumed     what of all this was not measured
 
