@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,8 @@ def gradients(rank: int, count: int, size: int) -> tuple[dict[str, Tensor], dict
     total = OverlappedSum([named[name] for name in reversed(named)], size) if count > 1 else None
     own, all_of_them = pictures[rank::count], len(total.unsent) if total else 0
     for number, one in enumerate(own):
-        if total and number == len(own) - 1:
-            total.before_last()
-        module(one).square().sum().backward()
+        with total.last_pass() if total and number == len(own) - 1 else nullcontext():
+            module(one).square().sum().backward()
     if total:
         assert len(total.unsent) < all_of_them  # some went on their way
         total.finish()
@@ -74,6 +74,14 @@ def test_the_sum_of_two_processes_is_that_of_one(tmp_path: Path, size: int) -> N
         assert {name: one.dtype for name, one in found.items()} == {name: one.dtype for name, one in wanted.items()}
         for name, gradient in wanted.items():
             torch.testing.assert_close(found[name], gradient)
+
+
+def test_a_pass_that_fails_leaves_no_hook_behind() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    with pytest.raises(ZeroDivisionError), OverlappedSum([weight]).last_pass():
+        raise ZeroDivisionError
+    weight.sum().backward()  # nothing is sent: there is nobody
+    assert weight.grad is not None
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ while the last backward pass goes on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,8 +41,9 @@ class GradientSum:
     def add_round(self) -> None:
         """After a pass of every process."""
 
-    def before_last(self) -> None:
-        """Before the last backward pass of this process."""
+    def last_pass(self) -> AbstractContextManager[None]:
+        """Around the last backward pass of this process."""
+        return nullcontext()
 
     def finish(self) -> None:
         """After the last pass: leave the sum with the weights, in every process."""
@@ -110,17 +112,20 @@ class OverlappedSum(GradientSum):
         self.unsent = list(buckets(weights, size))
         self.found: set[Tensor] = set()
         self.under_way: list[Any] = []
-        self.hooks: list[Any] = []
 
-    def before_last(self) -> None:
-        """Send from now on what is found."""
+    @contextmanager
+    def last_pass(self) -> Iterator[None]:
+        """Send what is found as it is found."""
         weights = [weight for bucket in self.unsent for weight in bucket]
-        self.hooks = [weight.register_post_accumulate_grad_hook(self._note) for weight in weights]
+        hooks = [weight.register_post_accumulate_grad_hook(self._note) for weight in weights]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def finish(self) -> None:
         """Send what is left, and wait for the sums: on the GPU alone."""
-        for hook in self.hooks:
-            hook.remove()
         while self.unsent:
             self._send()
         for work in self.under_way:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
@@ -151,9 +151,9 @@ def gradients(state: TrainingState, inputs: Sequence[Inputs]) -> Outputs:
         for part_number, part in enumerate(parts):
             loss_B = batch_loss(state, part, position, part_number)
             loss = (loss_B * part.weights).sum() / passes
-            if number == len(inputs) - 1 and part_number == len(parts) - 1:
-                total.before_last()
-            (state.scaler.scale(loss) if state.scaler else loss).backward()
+            last = number == len(inputs) - 1 and part_number == len(parts) - 1
+            with total.last_pass() if last else nullcontext():
+                (state.scaler.scale(loss) if state.scaler else loss).backward()
             found.append(loss_B.detach().unflatten(0, (learners, -1)))
         losses.append(torch.cat(found, dim=1).flatten())
         total.add_round()
