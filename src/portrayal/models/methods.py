@@ -216,7 +216,7 @@ def attach_lora(base: BaseModel, method: LoraMethod, seed: int) -> Attached:
 def first_down(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """First weights of an `A`: Kaiming uniform with a = sqrt(5), as PEFT draws them, but from our own generator."""
     bound = 1 / math.sqrt(math.prod(shape[1:]))
-    return torch.rand(*shape, generator=generator) * 2 * bound - bound
+    return torch.rand(*shape, generator=generator).mul_(2).mul_(bound).sub_(bound)
 
 
 def lora_config(method: LoraMethod, targets: tuple[str, ...]) -> Any:

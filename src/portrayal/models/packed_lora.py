@@ -331,15 +331,12 @@ def attach_pack(base: BaseModel, members: Sequence[Member]) -> Pack:
     check_packable([member.method for member in members])
     check_targets(base.unet, members[0].method.target_modules)
     layers = {path: packed_layer(base, path, members) for path in adapted_paths(base, members[0].method)}
-    for member in members:
-        member.weights = {name: nn.Parameter(weight) for name, weight in first_weights(layers, member).items()}
     pack = Pack(base, list(members), layers)
     for member in members:
-        first = {name: weight.data for name, weight in member.weights.items()}
+        nothing = torch.empty(0, device=base.device)
+        member.weights = {path + end: nn.Parameter(nothing) for path in layers for end in (DOWN, UP)}
         pack._point(member)
-        with torch.no_grad():
-            for name, weight in member.weights.items():
-                weight.copy_(first[name])
+        draw_first(layers, member)
     pack.put()
     return pack
 
@@ -355,14 +352,13 @@ def adapted_paths(base: BaseModel, method: LoraMethod) -> list[str]:
     ]
 
 
-def first_weights(layers: Mapping[str, PackedLayer], member: Member) -> dict[str, Tensor]:
-    """What a LoRA starts from: `A` as it would be drawn alone, layer by layer, and `B` zero."""
-    generator, rank, weights = generator_for(member.seed, "lora.init"), member.method.rank, dict[str, Tensor]()
+@torch.no_grad()
+def draw_first(layers: Mapping[str, PackedLayer], member: Member) -> None:
+    """What a LoRA starts from: `A` as it would be drawn alone, layer by layer; `B` stays zero."""
+    generator, rank = generator_for(member.seed, "lora.init"), member.method.rank
     for path, packed in layers.items():
-        outputs, *inputs = packed.base_layer.weight.shape
-        weights[path + DOWN] = first_down((rank, *inputs), generator).flatten(1).to(packed.down.device)
-        weights[path + UP] = torch.zeros(rank, outputs, device=packed.down.device)
-    return weights
+        inputs = packed.base_layer.weight.shape[1:]
+        member.weights[path + DOWN].copy_(first_down((rank, *inputs), generator).flatten(1))
 
 
 def packed_layer(base: BaseModel, path: str, members: Sequence[Member]) -> PackedLayer:
