@@ -16,7 +16,7 @@ from torch import Tensor
 from portrayal.config import Config, LoraMethod
 from portrayal.errors import UsageError
 from portrayal.models.base import load_base
-from portrayal.models.methods import LORA_FILE
+from portrayal.models.methods import LORA_FILE, attach
 from portrayal.models.packed_lora import Member, attach_pack
 from portrayal.settings import load_config
 from portrayal.training import trainer
@@ -70,6 +70,30 @@ def base_given_back(pocket) -> Iterator[None]:
     assert pocket.unet.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in pocket.unet.state_dict().items())
     assert not any(parameter.requires_grad for parameter in pocket.unet.parameters())
+
+
+def test_each_starts_from_what_it_would_start_from_alone(pocket) -> None:
+    """Bit for bit the weights that a LoRA in PEFT's layers starts from, convolutions and the text encoder's too."""
+    methods = [lora(rank, 1, target_modules=CONV, train_text_encoder=True) for rank in (5, 2, 5)]
+    members = [
+        Member(f"lora-{number}", method, seed)
+        for number, (method, seed) in enumerate(zip(methods, (3, 3, 4), strict=True))
+    ]
+    pack = attach_pack(pocket, members)
+    started = [
+        {
+            name: pack.layers[name[: name.index(".lora_")]].as_peft(weight, up=".lora_B." in name).clone()
+            for name, weight in member.weights.items()
+        }
+        for member in members
+    ]
+    pack.detach()
+    for member, weights in zip(members, started, strict=True):
+        alone = attach(pocket, member.method, seed=member.seed)
+        expected = {name: weight.clone() for name, weight in alone.named_parameters().items()}
+        alone.detach()
+        assert weights.keys() == expected.keys()
+        assert all(torch.equal(weights[name], weight) for name, weight in expected.items())
 
 
 def test_fifty_steps_of_a_pack_are_fifty_steps_of_each(pocket, encoded, tmp_path: Path) -> None:
