@@ -76,6 +76,27 @@ def test_the_demo_takes_what_it_took(name: str, changes: list[str]) -> None:
         assert seconds / 3 < part(found, stage).seconds < seconds * 3, stage
 
 
+def on_gpu_as(name: str) -> tuple[Estimate, dict[str, Any]]:
+    """What a benchmark of whole studies on a GPU should take on the table's, and what it found."""
+    record = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    config = load_config("sd15-80gb", ["base.name=sd15", *record["settings"]["settings"], "study.loras_at_once=9"])
+    packs = lora_packs(config)
+    return estimate(config, H100, unet_weights=GPU["unet_weights"], packs=packs, photos=18), record["figures"]
+
+
+def test_the_experiment_takes_on_a_gpu_what_it_took() -> None:
+    found, figures = on_gpu_as("experiment_speed")
+    assert found.seconds == pytest.approx(figures["seconds"], rel=0.1)
+
+
+def test_the_default_study_takes_on_a_gpu_what_it_took() -> None:
+    """Most of it is many short readings; it was measured on a card somewhat quicker than the table's."""
+    found, figures = on_gpu_as("subjects_per_hour")
+    before = part(found, "load").seconds + part(found, "class_images").seconds  # the worker had them
+    (alone,) = [row for row in figures["rows"] if row["studies at once"] == "1"]
+    assert found.seconds - before == pytest.approx(alone["seconds of a study"], rel=0.15)
+
+
 @pytest.mark.parametrize(("table", "machine"), [(CPU, REFERENCE), (GPU, H100)])
 def test_every_row_of_training_is_met(table: dict[str, Any], machine: Machine) -> None:
     """A sum of shares cannot go through all rows; it must not be far from any."""

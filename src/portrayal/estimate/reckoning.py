@@ -44,7 +44,7 @@ def estimate(
 def stages_of(costs: Costs, packs: Sequence[int], photos: int) -> Iterator[Stage]:
     """The parts of a run as its study really does them, LoRAs in packs of these sizes."""
     config, fixed = costs.config, costs.fixed
-    train, read, paint = (fixed(f"begin_{what}") for what in ("training", "reading", "painting"))
+    to_train, to_read, to_paint = (fixed(f"begin_{what}") for what in ("training", "reading", "painting"))
     study, generation, control, trials = config.study, config.generation, config.control, len(config.trials)
     loras = sorted((one for one in config.methods.values() if isinstance(one, LoraMethod)), key=rank_of)
     pictures = len(generation.scenes) * generation.num_images_per_scene
@@ -58,32 +58,33 @@ def stages_of(costs: Costs, packs: Sequence[int], photos: int) -> Iterator[Stage
     if study.full_unet:
         unet, times = config.method.unet, study.unet_folds
         what = f"{unet.max_train_steps} steps" + (f", {times} times" if times > 1 else "")
-        yield Stage("train.unet", "train full UNet", times * (train + costs.train(unet)), costs.gib(unet), what)
+        yield Stage("train.unet", "train full UNet", times * (to_train + costs.train(unet)), costs.gib(unet), what)
     if loras:
-        seconds = sum(train + costs.train(loras[-1], pack) for pack in packs)  # others are padded to the widest
+        seconds = sum(to_train + costs.train(loras[-1], pack) for pack in packs)  # others are padded to the widest
         what = f"{config.method.lora.max_train_steps} steps, {sum(packs)} LoRAs, {max(packs)} at once"
         yield Stage("train.lora", "train LoRAs", seconds, costs.gib(loras[-1], max(packs)), what)
     heldout = photos / study.folds if study.folds > 1 else config.prepare.num_heldout or min(4, max(1, photos // 5))
     cells = round(heldout * config.evaluation.num_timesteps * config.evaluation.num_noises)
     losses, readings = costs.passes(cells, READ_AT_ONCE), trials * study.readings
-    likeness = paint + costs.paint(len(generation.scenes)) if study.readings > 1 else 0.0
-    seconds = readings * (read + losses + likeness) + study.folds * (read + losses)  # and once with the base
+    likeness = to_paint + costs.paint(len(generation.scenes)) if study.readings > 1 else 0.0
+    seconds = readings * (to_read + losses + likeness) + study.folds * (to_read + losses)  # and once with the base
     yield Stage("steps", "find best steps", seconds, what=f"{readings} readings of {trials} trainings")
-    seconds = (trials + 1) * (paint + costs.paint(of_each))
+    seconds = (trials + 1) * (to_paint + costs.paint(of_each))
     yield Stage("generate", "paint scenes", seconds, what=f"{(trials + 1) * of_each} pictures")
     shown = 0
     if control.enabled:
         models = 1 + study.full_unet + bool(loras)
         held = models * len(control.kinds) * sum(scale > 0 for scale in control.scales)
         free = models * (control.scales[0] == 0)  # of no kind, so painted once
-        slow, quick = (paint + costs.paint(control.num_images, by) for by in (costs.table["controlnet_factor"], 1.0))
+        factors = costs.table["controlnet_factor"], 1.0
+        slow, quick = (to_paint + costs.paint(control.num_images, slower) for slower in factors)
         shown = (held + free) * control.num_images
         yield Stage("control", "paint to control images", held * slow + free * quick, what=f"{shown} pictures")
     looks = (trials + study.folds * study.seeds) * of_each * (2 if control.enabled else 1) + shown
     yield Stage("evaluate", "judge", looks * fixed("judge_picture"))
     if study.final:
         last = loras[len(loras) // 2] if loras else config.method.unet
-        seconds = train + costs.train(last) + paint + costs.paint(pictures)
+        seconds = to_train + costs.train(last) + to_paint + costs.paint(pictures)
         yield Stage("final", "train on all photos", seconds, costs.gib(last), "to the last step at most")
     yield Stage("report", "write report", fixed("report"))
 
