@@ -19,7 +19,6 @@ say means nothing. Without a GPU `pocket` passes through every stage in a few st
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -34,7 +33,7 @@ from typing import Any
 from benchmarks.record import print_table, read, save
 from benchmarks.standins import base_here, write_scorers
 from benchmarks.timing import PHOTOS, on_gpu
-from portrayal.estimate.afterwards import part_of
+from portrayal.estimate.afterwards import whole_stages
 
 WANTED = (150.0, 90.0)
 """Seconds of the whole: at most, and aimed at."""
@@ -96,15 +95,7 @@ def once(base: str, out: Path, environment: dict[str, str], changes: Sequence[st
 
 def by_stage(run: Path, whole: float) -> dict[str, float]:
     """Seconds of each kind of stage, and of all that lies between and around them: imports, loading, encoding."""
-    began: dict[str, float] = {}
-    stages = {"prepare": float(read(run / "stages" / "prepare.json")["seconds"])}
-    for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines():
-        event = json.loads(line)
-        name, part = event["stage"], part_of(event["stage"])
-        if event["kind"] == "started":
-            began[name] = event["time"]
-        elif event["kind"] == "finished" and name in began:
-            stages[part] = stages.get(part, 0.0) + event["time"] - began.pop(name)
+    stages = {"prepare": float(read(run / "stages" / "prepare.json")["seconds"])} | whole_stages(run / "events.jsonl")
     rest = whole - sum(stages.values())
     return {name: round(seconds, 2) for name, seconds in (stages | {"between and around": rest}).items()}
 

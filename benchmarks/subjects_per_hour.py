@@ -72,7 +72,8 @@ def main() -> None:
         if on_gpu():
             os.environ |= {"HF_HOME": str(write_scorers(folder / "hub")), "HF_HUB_OFFLINE": "1"}
         first = copies(folder / "before", 1)
-        batch(batch_of(base, first, folder / "runs-before", 0, SMALL_STUDY), folder / "seconds-before", ends)
+        small = [*arguments.settings, *SMALL_STUDY]
+        batch(batch_of(base, first, folder / "runs-before", 0, small), folder / "seconds-before", ends)
         for share in arguments.shares:
             way = f"{share or 'without Ray'}{', by MPS' if arguments.mps else ''}"
             command = batch_of(base, subjects, folder / f"runs-{share}", share, arguments.settings)
@@ -81,7 +82,7 @@ def main() -> None:
             found = {"studies at once": way, **row(folder / f"runs-{share}", seconds)}
             rows = (earlier("subjects_per_hour") or {"rows": []})["rows"] if on_gpu() else []
             rows = [one for one in rows if one["studies at once"] != found["studies at once"]] + [found]
-            print_table([{key: value for key, value in one.items() if key != "of it"} for one in rows])
+            print_table([{key: value for key, value in one.items() if key != "stages"} for one in rows])
             if on_gpu():  # after each: the machine may be lent for less time than all of them take
                 settings = {"settings": [*SETTINGS, *DEFAULT_STUDY], "changed": arguments.settings}
                 save("subjects_per_hour", {"rows": rows}, settings)
@@ -132,6 +133,8 @@ def batch(command: Sequence[str], told: Path, ends: float | None) -> float:
 @contextmanager
 def by_mps(folder: Path) -> Iterator[None]:
     """Start what lets processes compute at once on the first GPU that is visible, and see to it that they do."""
+    if shutil.which("nvidia-cuda-mps-control") is None:
+        raise SystemExit("There is no nvidia-cuda-mps-control: NVIDIA's driver for Linux brings it.")
     before = dict(os.environ)
     os.environ |= {f"CUDA_MPS_{name}_DIRECTORY": str(folder / "mps") for name in ("PIPE", "LOG")}
     (folder / "mps").mkdir(exist_ok=True)
@@ -158,7 +161,7 @@ def row(out: Path, seconds: float) -> dict[str, Any]:
         "subjects an hour": round(3600 * summary["done"] / seconds, 1),
         "seconds of a study": round(summary["work_seconds"] / summary["done"], 1),
         "peak GiB": max(peaks, default=0.0) or "",
-        "of it": {
+        "stages": {
             part: round(sum(one.get(part, 0.0) for one in stages) / len(stages), 1)
             for part in dict.fromkeys(chain(*stages))
         },
