@@ -168,10 +168,11 @@ def several_gpus() -> str:
 
 def subjects() -> str:
     """Subjects an hour of one card, by how many share it."""
-    keys = ("studies at once", "subjects", "seconds", "subjects an hour", "seconds of a study", "peak GiB")
-    lines = [f"| {' | '.join(keys)} |", "|---|" + "---|" * (len(keys) - 1)]
+    heads = "studies at once | subjects | seconds | subjects an hour | seconds of a study | peak GiB"
+    lines = [f"| {heads} |", "|---|---|---|---|---|---|"]
     for row in rows_of("subjects_per_hour", "rows"):
-        lines.append(f"| {' | '.join(str(row[key]) for key in keys)} |")
+        figures = f"{row['seconds']:.0f} | {row['subjects an hour']:.1f} | {row['seconds of a study']:.0f}"
+        lines.append(f"| {row['studies at once']} | {row['subjects']} | {figures} | {row['peak GiB']:.1f} |")
     return "\n".join([*lines, "", taken("subjects_per_hour")])
 
 

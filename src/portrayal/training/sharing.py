@@ -56,6 +56,7 @@ def gradient_sum(state: TrainingState) -> GradientSum:
     weights = state.attached.computing()
     if state.base.device.type != "cuda":
         return OrderedSum([*weights.values()], state.processes.count)
+    # What is computed last is found first; the text encoder's are found after all of the UNet's.
     parts = dict.fromkeys(name.partition(".")[0] for name in weights)
     backwards = [name for part in parts for name in reversed(weights) if name.startswith(f"{part}.")]
     return OverlappedSum([weights[name] for name in backwards])
