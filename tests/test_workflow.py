@@ -21,7 +21,7 @@ from PIL import Image
 import portrayal
 from portrayal.config import Config
 from portrayal.data.manifest import load_dataset
-from portrayal.errors import MachineError, PhotosError, RunConflictError, UsageError
+from portrayal.errors import MachineError, PhotosError, PortrayalError, RunConflictError, UsageError
 from portrayal.formats.png import read_settings
 from portrayal.generation.skeleton import draw_skeleton
 from portrayal.models.saved import tuned
@@ -32,6 +32,8 @@ from portrayal.stages import steps
 from portrayal.stages.data import heldout_data, training_data
 from portrayal.stages.shared import base_ahead, settled_by, shared_base, silent
 from portrayal.stages.train import together
+from portrayal.stages.validity import check_final, photos_of
+from portrayal.workflow import finish
 
 Hashes = Callable[..., dict[str, str]]
 MODELS = ("unet", "lora-2", "lora-4")
@@ -235,6 +237,90 @@ def test_one_deleted_picture_is_painted_again_the_same(copy: Run, hashes: Hashes
     assert {event.stage for event in seen if event.kind == "skipped"} == {
         "generate.base", "generate.unet", "generate.lora-4", "generate.lora-2.fold-2", "generate.lora-4.fold-2",
     }  # fmt: skip
+
+
+def test_a_model_that_is_trained_anew_is_painted_and_judged_anew(copy: Run) -> None:
+    """The images of earlier weights go, and the scores follow; here the earlier images are all white."""
+    before = json.loads((copy.folder / "scores.json").read_text())
+    images = [path for path in (copy.folder / "images").rglob("*.png") if "unet" in path.parts]
+    assert {path.relative_to(copy.folder).parts[1] for path in images} >= {"unet", "class", "steps", "control"}
+    for path in images:
+        with Image.open(path) as image:
+            Image.new("RGB", image.size, "white").save(path)
+    shutil.rmtree(copy.model_folder("unet"))
+    portrayal.train(copy)
+    assert not [path for path in images if path.is_file() and "steps" not in path.parts]
+    portrayal.generate(copy)
+    after = portrayal.evaluate(copy)
+    for name in ("identity", "prompt", "drift", "colour", "heldout_loss"):
+        assert after["models"][1][name] == before["models"][1][name]
+    assert after["control"] == before["control"]
+
+
+def test_scores_are_made_anew_for_a_model_whose_weights_are_others(copy: Run) -> None:
+    """As after a training that was deleted and done again where numbers are not the same bit for bit."""
+    path = copy.model_folder("unet") / "heldout.json"
+    losses = json.loads(path.read_text())["losses"]
+    before = json.loads((copy.folder / "scores.json").read_text())["models"][1]["heldout_loss"]["mean"]
+    path.write_text(json.dumps({"losses": {name: (2 * np.array(rows)).tolist() for name, rows in losses.items()}}))
+    method = copy.model_folder("unet") / "method.json"
+    method.write_bytes(method.read_bytes())
+    assert portrayal.evaluate(copy)["models"][1]["heldout_loss"]["mean"] == pytest.approx(2 * before)
+
+
+def test_a_model_for_use_that_is_deleted_is_trained_again_to_its_step(copy: Run) -> None:
+    """Not to the end of the schedule, where the best step comes before it."""
+    scores = json.loads((copy.folder / "scores.json").read_text())
+    name = scores["verdict"]["recommended"]
+    for row in scores["models"]:
+        row["step"] = 2 if row["name"] == name else 1
+    finish(copy, scores, silent)
+    method = json.loads((copy.model_folder("final") / "method.json").read_text())
+    assert method["step"] == 2
+    assert len((copy.model_folder("final") / "training.jsonl").read_text().splitlines()) == 2
+
+
+def change_method(run: Run, name: str, **values: object) -> None:
+    """Change what a run says of a training."""
+    path = run.model_folder(name) / "method.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_a_run_whose_training_saw_a_photo_it_is_judged_by_has_no_scores(copy: Run) -> None:
+    dataset = load_dataset(copy.dataset_folder)
+    change_method(copy, "lora-4.fold-2", photos=[photo.id for photo in dataset.photos])
+    with pytest.raises(PortrayalError, match=r"no training saw a photo .*lora-4\.fold-2") as caught:
+        portrayal.evaluate(copy)
+    assert "report" in caught.value.remedy
+
+
+def test_a_run_whose_trainings_share_a_seed_has_no_scores(copy: Run) -> None:
+    for name in ("lora-2.fold-2", "lora-4.fold-2"):
+        change_method(copy, name, seed=copy.config.seed)
+    with pytest.raises(PortrayalError, match="the same seed"):
+        portrayal.evaluate(copy)
+
+
+def test_a_final_model_that_lacks_a_photo_is_noticed(copy: Run) -> None:
+    check_final(copy)
+    photos = json.loads((copy.model_folder("final") / "method.json").read_text())["photos"]
+    change_method(copy, "final", photos=photos[1:])
+    with pytest.raises(PortrayalError, match="not trained on all photos"):
+        check_final(copy)
+
+
+def test_crops_of_a_photo_count_as_the_photo(copy: Run) -> None:
+    """A nearer crop of a held-out photo gives it away as well as the photo itself."""
+    path = copy.dataset_folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    photo = manifest["photos"][0]
+    manifest["photos"].append(photo | {"id": f"{photo['id']}-close", "framing": "close"})
+    path.write_text(json.dumps(manifest))
+    shutil.copy(
+        copy.dataset_folder / "images" / f"{photo['id']}.png",
+        copy.dataset_folder / "images" / f"{photo['id']}-close.png",
+    )
+    assert photos_of(copy, [f"{photo['id']}-close"]) == photos_of(copy, [photo["id"]]) == {photo["id"]}
 
 
 def test_a_model_painted_in_part_is_left_out_of_the_scores(copy: Run) -> None:

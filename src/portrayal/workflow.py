@@ -21,6 +21,7 @@ from portrayal.stages.publish import write_card
 from portrayal.stages.report import write_report
 from portrayal.stages.shared import FINAL, alone, at_work, base_ahead, dataset_of, silent, tell
 from portrayal.stages.train import train, train_final
+from portrayal.stages.validity import check_final
 
 
 def portray(
@@ -138,4 +139,5 @@ def finish(run: Run, scores: dict[str, Any], progress: Progress) -> None:
         step = next(row["step"] for row in scores["models"] if row["name"] == model)
         train_final(run, model, step, progress=progress)
         if here().first:
+            check_final(run)
             paint_model(run, FINAL, run.model_folder(FINAL), progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,7 +133,6 @@ def encoded_path(run: Run, name: str, shape: Shape) -> Path:
 def painted_class_images(run: Run, count: int, progress: Progress, processes: Processes = ALONE) -> list[Image.Image]:
     """Pictures of the class by the base: painted once, then read back."""
     from portrayal.data.class_images import ensure_class_images
-    from portrayal.generation.pictures import picture_seed
 
     config = run.config
     prompt = config.subject.filled_class_prompt
@@ -149,7 +148,13 @@ def painted_class_images(run: Run, count: int, progress: Progress, processes: Pr
     def paint(numbers: Sequence[int]) -> Iterator[Image.Image]:
         total = len(numbers)
         with stage(run, "class_images", key, progress) as tick:
-            seeds = [picture_seed(CLASS_IMAGE_SEED, "class", number) for number in numbers]
-            yield from generator.paint([prompt] * total, seeds, lambda done: tick(done, total))
+            yield from generator.paint([prompt] * total, class_image_seeds(numbers), lambda done: tick(done, total))
 
     return ensure_class_images(key, count, paint, batch_size=config.generation.batch_size, processes=processes)
+
+
+def class_image_seeds(numbers: Iterable[int]) -> list[int]:
+    """Seeds of class images by number, the same for every run on a base."""
+    from portrayal.generation.pictures import picture_seed
+
+    return [picture_seed(CLASS_IMAGE_SEED, "class", number) for number in numbers]

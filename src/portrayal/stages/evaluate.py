@@ -25,6 +25,7 @@ from portrayal.stages.shared import (
     with_article,
 )
 from portrayal.stages.steps import base_losses, curve_of_model
+from portrayal.stages.validity import check_validity
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,7 +51,9 @@ def measure(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
         return scores_of(run)
     with stage(run, "evaluate", inputs, progress) as tick:
         evidence = gather(run, tick, progress)
+        checks = check_validity(run, evidence)
         scores = score(evidence, encoders_of(run), base_name=base_of(run).source.name, known=looks_of(run))
+        scores["checks"] = [one.as_json() for one in checks]
         write_json(run.folder / "looks.json", scores.pop("pictures"))
         write_json(run.folder / "scores.json", scores)
     for note in scores["encoders"]["notes"]:

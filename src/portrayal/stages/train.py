@@ -22,7 +22,7 @@ from portrayal.stages.data import encode_together, num_photos, training_data
 from portrayal.stages.onlook import onlooker_of, steps_of
 from portrayal.stages.publish import publish_model
 from portrayal.stages.shared import FINAL, alone, base_of, checked_name, shared_stage, silent, tell
-from portrayal.stages.steps import choose_steps
+from portrayal.stages.steps import choose_steps, samples_folder
 
 if TYPE_CHECKING:
     from portrayal.training.onlooker import Onlooker
@@ -168,6 +168,8 @@ def train_together(
     if not work_folder(run, names).is_dir():  # nothing to go on from: those that are there need not ride along
         names = missing
     work = work_folder(run, names)
+    if not work.is_dir():
+        forget_images(run, names)
     if len(names) > 1:
         write_json(work / "names.json", list(names))
     settings = {name: run.config.methods[run.config.trials[name].model].model_dump() for name in names}
@@ -179,6 +181,15 @@ def train_together(
         tasks = [task_of(run, run.config.trials[name], data) for name in names]
         tell = teller(run, f"train.{title_of(names)}", progress)
         trainer.train(base_of(run), tasks, run.config, work, tick, tell, processes, onlooker)
+
+
+def forget_images(run: Run, names: Sequence[str]) -> None:
+    """Delete what earlier trainings of these names painted: a model that is trained anew is painted and judged anew."""
+    images = run.folder / "images"
+    for name in names:
+        folders = [images / name, images / "class" / name, samples_folder(run, name)]
+        for folder in (*folders, *(images / "control").glob(f"*/{name}")):
+            drop_folder(folder)
 
 
 @contextmanager

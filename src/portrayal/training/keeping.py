@@ -116,6 +116,8 @@ def describe(learner: Learner, state: TrainingState, config: Config, folder: Pat
         "rank": lora.rank if lora else None,
         "alpha": (lora.alpha or lora.rank) if lora else None,
         "step": state.step,
+        "photos": sorted(name for part in learner.batches.photos for name in part.ids),
+        "seed": learner.seed,
         "settings": method.model_dump(mode="json") | {"training": config.training.model_dump(mode="json")},
         "skipped_steps": state.health.skipped,
         "adapted": state.adapted.as_json(),
