@@ -534,3 +534,8 @@ def test_every_statement_on_validity_is_checked_and_kept_with_the_scores(recorde
 def test_what_a_run_says_it_trained_on_is_what_it_trained_on(recorded: Recorded) -> None:
     for name in [*recorded.trials, "final"]:
         assert set(read(recorded.run.model_folder(name) / "method.json")["photos"]) == recorded.trained_on(name)
+
+
+def test_the_report_names_every_statement_that_was_checked(recorded: Recorded) -> None:
+    page = (recorded.run.folder / "report.html").read_text(encoding="utf-8")
+    assert all(check["statement"] in page for check in recorded.scores["checks"])

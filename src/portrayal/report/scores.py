@@ -152,6 +152,8 @@ class Scores:
     models: tuple[ModelScores, ...] = ()
     control: tuple[ControlScores, ...] = ()
     verdict: Verdict = field(default_factory=Verdict)
+    checks: tuple[str, ...] = ()
+    """Statements on the validity of the measurement that were checked and hold."""
 
 
 def load_scores(run_folder: Path) -> Scores:
@@ -199,6 +201,7 @@ def parse_scores(content: Json) -> Scores:
         models=tuple(_model(row) for row in rows(content.get("models")) if row.get("name")),
         control=tuple(_control(row) for row in rows(content.get("control")) if row.get("model")),
         verdict=_verdict(table(content.get("verdict"))),
+        checks=tuple(text(row.get("statement")) for row in rows(content.get("checks")) if row.get("holds") is True),
     )
 
 

@@ -47,7 +47,7 @@ _FAILED = {
     "drift": "lets other people turn into the person",
     "colour": "leaves the light of photos and base",
 }
-_IN_CARD_HEAD = ("name", "kind", "rank", "alpha", "settings")
+_NOT_A_SETTING = ("name", "kind", "rank", "alpha", "settings", "photos")
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def _cards(record: Record) -> Iterable[CardView]:
     for model in record.models:
         if not model.method:
             continue
-        rest = {key: value for key, value in model.method.items() if key not in _IN_CARD_HEAD and not _measured(key)}
+        rest = {key: value for key, value in model.method.items() if key not in _NOT_A_SETTING and not _measured(key)}
         yield CardView(model, model.method, tuple(flat(table(model.method.get("settings")) | rest)))
 
 
