@@ -1,6 +1,7 @@
 """Put plausible programming errors into the code, one at a time, and see whether the tests notice.
 
     python -m benchmarks.mutants [--area AREA ...] [--only NAME ...] [--jobs 2] [--tests FOLDER] [--list]
+    python -m benchmarks.mutants --generated 30 [--module NAME ...]
 
 The errors are kept in `mutations/AREA.toml`. Each replaces text in one function (or class, or in one file that is not
 Python), so that it survives changes elsewhere in the file, and names the tests that should fail:
@@ -16,42 +17,57 @@ Python), so that it survives changes elsewhere in the file, and names the tests 
 A mutant is killed when a test fails; it survives when all pass. Tests that cannot be collected, or fail without the
 mutant, are errors of the list. Each mutant runs in a fork of one process that has imported the libraries, in a copy of
 the tree; `--tests` takes the tests from another checkout, to see what they noticed before.
+
+`--generated` tries as many errors of each pure module that Cosmic Ray makes by rule (`pip install cosmic-ray`): another
+operator, another number, a condition turned around. Some change nothing that can be seen, so not all need be killed.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import compileall
-import contextlib
 import json
-import os
-import py_compile
-import re
-import shutil
-import signal
-import subprocess
+import random
 import sys
 import tempfile
-import time
 import tomllib
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.mutant_runs import ROOT, Attempt, Outcome, copy_tree, preload, run_all
 from benchmarks.record import print_table, save
 
-ROOT = Path(__file__).parents[1]
 CATALOG = Path(__file__).parent / "mutations"
 KINDS = ("trained on", "judged", "settings", "numerics", "words", "safety", "other")
-MUST_DIE = ("trained on", "judged", "numerics", "safety")
-"""Kinds of which none may survive."""
-TIMEOUT_SECONDS = 600
-PRELOADED = ("torch", "diffusers", "transformers", "accelerate", "cv2", "numpy", "PIL.Image", "pydantic", "safetensors")
-FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+
+PURE = {
+    "portrayal.evaluation.colour": ("tests/evaluation/test_metrics.py",),
+    "portrayal.evaluation.comparisons": ("tests/evaluation/test_verdict.py",),
+    "portrayal.evaluation.corrections": ("tests/evaluation/test_verdict.py",),
+    "portrayal.evaluation.curves": ("tests/evaluation/test_verdict.py", "tests/evaluation/test_metrics.py"),
+    "portrayal.evaluation.intervals": ("tests/evaluation/test_metrics.py", "tests/evaluation/test_verdict.py"),
+    "portrayal.evaluation.metrics": ("tests/evaluation/test_metrics.py",),
+    "portrayal.evaluation.selection": ("tests/evaluation/test_verdict.py",),
+    "portrayal.evaluation.validity": ("tests/evaluation/test_validity.py",),
+    "portrayal.formats.kohya": ("tests/formats/test_kohya.py",),
+    "portrayal.formats.lora_rank": ("tests/formats/test_lora_rank.py",),
+    "portrayal.formats.png": ("tests/formats/test_png.py",),
+    "portrayal.photos.crop": ("tests/photos/test_crop.py",),
+    "portrayal.photos.folds": ("tests/photos/test_prepare.py",),
+    "portrayal.training.loss": ("tests/training/test_loss.py",),
+}
+"""Modules of pure functions, and the tests that hold them."""
+
+OPERATORS = (
+    "ReplaceComparisonOperator", "ReplaceBinaryOperator_Add_Sub", "ReplaceBinaryOperator_Sub_Add",
+    "ReplaceBinaryOperator_Mul_Div", "ReplaceBinaryOperator_Div_Mul", "ReplaceBinaryOperator_Mod_Mul",
+    "ReplaceUnaryOperator", "NumberReplacer", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue", "ReplaceAndWithOr",
+    "ReplaceOrWithAnd", "AddNot", "ReplaceBreakWithContinue", "ZeroIterationForLoop",
+)  # fmt: skip
+"""The rules of Cosmic Ray that are tried, by how their names begin."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +124,6 @@ class Mutant:
         return source[:start] + body.replace(self.before, self.after) + source[end:]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a mutant: `killed`, `survived`, or `error`; by which test, or why; after how many seconds."""
-
-    status: str
-    detail: str
-    seconds: float
-
-
 def span_of(source: str, name: str) -> tuple[int, int]:
     """Where a function, class or module-level assignment stands in a source, as offsets.
 
@@ -164,6 +171,54 @@ def names_of(node: ast.stmt) -> list[str]:
     return []
 
 
+@dataclass(frozen=True)
+class Generated:
+    """An error made by a rule of Cosmic Ray: its `occurrence`-th place in a module."""
+
+    module: str
+    operator: str
+    occurrence: int
+
+    @property
+    def name(self) -> str:
+        """What it is called in the table."""
+        return f"{self.module} {self.operator.partition('/')[2]} {self.occurrence}"
+
+    @property
+    def path(self) -> Path:
+        """The file it changes."""
+        return Path("src", *self.module.split(".")).with_suffix(".py")
+
+    def applied_to(self, source: str) -> str:
+        """The source with the error in it.
+
+        Raises:
+            ValueError: If the rule has no such place.
+        """
+        from cosmic_ray.mutating import mutate_code
+        from cosmic_ray.plugins import get_operator
+
+        changed: str | None = mutate_code(source, get_operator(self.operator)(), self.occurrence)
+        if changed is None or changed == source:
+            raise ValueError(f"{self.name}: there is no such place")
+        return changed
+
+
+def generate(module: str, count: int) -> list[Generated]:
+    """Errors of a module, drawn from all that the rules make; always the same ones of the same source."""
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.plugins import get_operator, operator_names
+
+    tree = get_ast((ROOT / Path("src", *module.split(".")).with_suffix(".py")).read_text(encoding="utf-8"))
+    places = []
+    for name in operator_names():
+        if name.partition("/")[2].startswith(OPERATORS):
+            operator = get_operator(name)()
+            found = sum(len(list(operator.mutation_positions(node))) for node in ast_nodes(tree))
+            places += [Generated(module, name, occurrence) for occurrence in range(found)]
+    return random.Random(module).sample(places, min(count, len(places)))
+
+
 def load_catalog(folder: Path = CATALOG) -> dict[str, list[Mutant]]:
     """All mutants, by area.
 
@@ -182,192 +237,36 @@ def load_catalog(folder: Path = CATALOG) -> dict[str, list[Mutant]]:
     return catalog
 
 
-def copy_tree(folder: Path, tests: Path | None) -> None:
-    """Copy what git knows or would take, with bytecode that is checked against its source."""
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    for name in names:
-        if (ROOT / name).is_file() and not (tests and name.startswith("tests/")):
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target)
-    if tests:
-        shutil.copytree(tests, folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    mode = py_compile.PycInvalidationMode.CHECKED_HASH
-    compileall.compile_dir(folder / "src", quiet=2, invalidation_mode=mode)
-
-
-def preload() -> None:
-    """Import what every test imports, so that forks need not."""
-    import importlib
-
-    for name in PRELOADED:
-        importlib.import_module(name)
-    import torch
-    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    _ = AutoencoderKL, DDPMScheduler, UNet2DConditionModel, CLIPTextModel, CLIPTokenizer
-    torch.set_num_threads(1)
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """Tests to run, with an error in the code or without."""
-
-    tests: tuple[str, ...]
-    mutant: Mutant | None = None
-
-
-@dataclass
-class Running:
-    """An attempt that is under way in a fork of this process.
-
-    Attributes:
-        pid: Of the fork, which leads a process group of its own.
-        tree: The copy of the project it has for itself.
-        source: What the file that was changed held before.
-        started: When, by the monotonic clock.
-    """
-
-    attempt: Attempt
-    pid: int
-    tree: Path
-    source: str
-    started: float
-
-    def result(self) -> tuple[int | None, str] | None:
-        """Pytest's exit status, none if it ran out of time, and its output; nothing while it runs."""
-        done, waited = os.waitpid(self.pid, os.WNOHANG)
-        if not done and time.monotonic() - self.started < TIMEOUT_SECONDS:
-            return None
-        with contextlib.suppress(ProcessLookupError):  # what it started and left, too
-            os.killpg(self.pid, signal.SIGKILL)
-        if not done:
-            os.waitpid(self.pid, 0)
-        if self.attempt.mutant:
-            (self.tree / self.attempt.mutant.path).write_text(self.source, encoding="utf-8")
-        shutil.rmtree(self.tree / ".pytest", ignore_errors=True)
-        output = (self.tree / ".log").read_text(encoding="utf-8", errors="replace")
-        return os.waitstatus_to_exitcode(waited) if done else None, output
-
-
-def start(attempt: Attempt, tree: Path) -> Running:
-    """Put the error into a copy of the project and run the tests there, in a fork.
-
-    Raises:
-        ValueError: If the error cannot be put in.
-        SyntaxError: If the code does not compile with it.
-    """
-    source = ""
-    if attempt.mutant:
-        path = tree / attempt.mutant.path
-        source = path.read_text(encoding="utf-8")
-        changed = attempt.mutant.applied_to(source)
-        if path.suffix == ".py":
-            compile(changed, str(path), "exec")
-        path.write_text(changed, encoding="utf-8")
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        status = 3
-        try:
-            status = run_pytest(tree, attempt.tests)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-    return Running(attempt, pid, tree, source, time.monotonic())
-
-
-def run_pytest(tree: Path, tests: Sequence[str]) -> int:
-    """Run tests of a copy of the project in this process, which belongs to them; the output goes to `.log`."""
-    os.setsid()
-    os.chdir(tree)
-    with (tree / ".log").open("wb") as out:
-        os.dup2(out.fileno(), 1)
-        os.dup2(out.fileno(), 2)
-    for name in [name for name in sys.modules if name.split(".")[0] in ("portrayal", "benchmarks")]:
-        del sys.modules[name]
-    sys.path[:0] = [str(tree / "src"), str(tree)]
-    os.environ["PYTHONPATH"] = str(tree / "src")
-    import pytest
-
-    options = ["-x", "-q", "--no-header", "-rfE", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins of libraries that are imported already
-    places = [f"--basetemp={tree / '.pytest'}", f"--rootdir={tree}", "-c", str(tree / "pyproject.toml")]
-    return int(pytest.main([*options, *places, *tests]))
-
-
-def run_all(attempts: Sequence[Attempt], trees: Sequence[Path]) -> Iterator[tuple[Attempt, Outcome]]:
-    """Make attempts, as many at once as there are copies of the project; each as it ends."""
-    waiting, free, running = list(reversed(attempts)), list(trees), list[Running]()
-    while waiting or running:
-        while waiting and free:
-            attempt = waiting.pop()
-            try:
-                running.append(start(attempt, free[-1]))
-                free.pop()
-            except (ValueError, SyntaxError) as error:
-                yield attempt, Outcome("error", str(error), 0.0)
-        for one in list(running):
-            if (result := one.result()) is not None:
-                running.remove(one)
-                free.append(one.tree)
-                yield one.attempt, outcome_of(*result, time.monotonic() - one.started)
-        time.sleep(0.05)
-
-
-def outcome_of(status: int | None, output: str, seconds: float) -> Outcome:
-    """What pytest's exit status means."""
-    failed = FAILED.search(output)
-    match status:
-        case None:
-            return Outcome("killed", "ran out of time", seconds)
-        case 0:
-            return Outcome("survived", "", seconds)
-        case 1:
-            return Outcome("killed", failed.group(1) if failed else "", seconds)
-        case number if number < 0:
-            return Outcome("killed", f"died of signal {-number}", seconds)
-    return Outcome("error", "\n".join(output.splitlines()[-8:]), seconds)
-
-
 def run(
-    mutants: Sequence[Mutant], jobs: int, tests: Path | None, report: Callable[[Mutant, Outcome], None]
-) -> dict[Mutant, Outcome]:
+    mutants: Mapping[Any, Sequence[str]], jobs: int, tests: Path | None, report: Callable[[Any, Outcome], None]
+) -> dict[Any, Outcome]:
     """Try mutants, each with those of its tests that pass without it."""
     preload()
     with tempfile.TemporaryDirectory(prefix="portrayal-mutants-") as folder:
         trees = [Path(folder) / str(number) for number in range(jobs)]
         for tree in trees:
             copy_tree(tree, tests)
-        names = list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+        names = list(dict.fromkeys(test for row in mutants.values() for test in row))
         there = [name for name in names if (trees[0] / name.partition("::")[0]).exists()]
         broken = {name: "is not there" for name in names if name not in there}
         for attempt, outcome in run_all([Attempt((name,)) for name in there], trees):
             if outcome.status != "survived":
                 broken[attempt.tests[0]] = outcome.detail
-        outcomes = {}
-        attempts = []
-        for mutant in mutants:
-            usable = tuple(test for test in mutant.tests if test not in broken)
+        outcomes, attempts = dict[Any, Outcome](), list[Attempt]()
+        for mutant, row in mutants.items():
+            usable = tuple(test for test in row if test not in broken)
             if usable:
                 attempts.append(Attempt(usable, mutant))
             else:
-                why = f"{mutant.tests[0]}: {broken[mutant.tests[0]]}"
-                outcomes[mutant] = Outcome("survived" if tests else "error", why, 0.0)
+                outcomes[mutant] = Outcome("survived" if tests else "error", f"{row[0]}: {broken[row[0]]}", 0.0)
                 report(mutant, outcomes[mutant])
         for attempt, outcome in run_all(attempts, trees):
-            assert attempt.mutant is not None
             outcomes[attempt.mutant] = outcome
             report(attempt.mutant, outcome)
         return outcomes
 
 
-def rate(outcomes: Mapping[Mutant, Outcome], key: str) -> list[dict[str, Any]]:
+def rate(outcomes: Mapping[Any, Outcome], key: str) -> list[dict[str, Any]]:
     """Mutants, killed and percent of each package or kind, and of all."""
     groups: dict[str, list[Outcome]] = {}
     for mutant, outcome in outcomes.items():
@@ -381,7 +280,7 @@ def rate(outcomes: Mapping[Mutant, Outcome], key: str) -> list[dict[str, Any]]:
     return rows
 
 
-def show(mutant: Mutant, outcome: Outcome) -> None:
+def show(mutant: Any, outcome: Outcome) -> None:
     """Print what became of a mutant as soon as it is known."""
     print(f"{outcome.status:9}{outcome.seconds:6.1f} s  {mutant.name}: {outcome.detail}", flush=True)
 
@@ -394,7 +293,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="how many are tried at once")
     parser.add_argument("--tests", type=Path, help="the folder tests of another checkout")
     parser.add_argument("--list", action="store_true", help="list the mutants; run nothing")
+    parser.add_argument("--generated", type=int, metavar="N", help="instead, N errors made by rule in each pure module")
+    parser.add_argument("--module", action="append", default=[], help="with --generated, only this module")
     options = parser.parse_args(arguments)
+    if options.generated:
+        return try_generated(options.generated, options.module or list(PURE), options.jobs)
     mutants = [
         mutant
         for area, rows in load_catalog().items()
@@ -405,28 +308,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         print_table([{"mutant": one.name, "kind": one.kind, "in": one.function or one.file} for one in mutants])
         return 0
-    outcomes = run(mutants, options.jobs, options.tests, show)
+    outcomes = run({mutant: mutant.tests for mutant in mutants}, options.jobs, options.tests, show)
     for key in ("package", "kind"):
         print()
         print_table(rate(outcomes, key))
     if not options.area and not options.only:
-        write_result(outcomes, "before" if options.tests else "after")
+        write_result("before" if options.tests else "after", summary(outcomes))
     return int(any(outcome.status == "error" for outcome in outcomes.values()))
 
 
-def write_result(outcomes: Mapping[Mutant, Outcome], column: str) -> None:
-    """Keep the rates and the survivors, beside those of the tests of another time."""
-    path = Path(__file__).parent / "results" / "mutants.json"
-    known = json.loads(path.read_text(encoding="utf-8"))["figures"] if path.is_file() else {}
-    figures = {
+def try_generated(count: int, modules: Sequence[str], jobs: int) -> int:
+    """Try errors that are made by rule; all modules write the result."""
+    mutants = {mutant: PURE[module] for module in modules for mutant in generate(module, count)}
+    outcomes = run(mutants, jobs, None, show)
+    rows = rate(outcomes, "module")
+    print()
+    print_table(rows)
+    if set(modules) == set(PURE):
+        survivors = sorted(mutant.name for mutant, outcome in outcomes.items() if outcome.status == "survived")
+        write_result("generated", {"modules": rows, "survived": survivors})
+    return int(any(outcome.status == "error" for outcome in outcomes.values()))
+
+
+def summary(outcomes: Mapping[Mutant, Outcome]) -> dict[str, Any]:
+    """The rates and the survivors."""
+    survivors = {
+        mutant.name: mutant.survives or one.detail for mutant, one in outcomes.items() if one.status != "killed"
+    }
+    return {
         "packages": rate(outcomes, "package"),
         "kinds": rate(outcomes, "kind"),
-        "not killed": {
-            mutant.name: mutant.survives or one.detail for mutant, one in outcomes.items() if one.status != "killed"
-        },
+        "not killed": survivors,
         "seconds": round(sum(one.seconds for one in outcomes.values())),
     }
-    save("mutants", known | {column: figures}, {"mutants": len(outcomes)})
+
+
+def write_result(column: str, figures: Mapping[str, Any]) -> None:
+    """Keep figures beside those of the tests of another time, and of the errors made by rule."""
+    path = Path(__file__).parent / "results" / "mutants.json"
+    known = json.loads(path.read_text(encoding="utf-8"))["figures"] if path.is_file() else {}
+    save("mutants", known | {column: figures}, {"mutations": sum(map(len, load_catalog().values()))})
 
 
 if __name__ == "__main__":
