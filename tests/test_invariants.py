@@ -29,6 +29,7 @@ from tests.recorder import Recording, Row, recording, weights_digest
 
 TINY = Path(__file__).with_name("tiny.toml")
 SETTINGS = [
+    "base.resolution=64",
     "control.enabled=false",
     "study.ranks=[2]",
     "study.seeds=2",

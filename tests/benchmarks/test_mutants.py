@@ -77,7 +77,7 @@ def test_a_text_that_is_not_there_exactly_once_is_refused() -> None:
         mutant = Mutant("x", "other", before, "pass", (), function="portrayal.mod:Judge.level")
         with pytest.raises(ValueError, match="expected the text once"):
             mutant.applied_to(SOURCE)
-    with pytest.raises(ValueError, match="there is no Judge.missing"):
+    with pytest.raises(ValueError, match=r"there is no Judge\.missing"):
         span_of(SOURCE, "Judge.missing")
 
 
