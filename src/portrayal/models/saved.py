@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,18 +59,39 @@ def attach_saved(base: BaseModel, folder: Path) -> Attached | Pack:
 
 def attach_saved_lora(base: BaseModel, file: Path) -> Pack:
     """Put adapters of ours in place, as a pack of one: quicker at its work than PEFT's layers, and in place at once."""
-    found = load_lora(file, {path: tuple(layer.weight.shape) for path, layer in layers_of(base).items()})
+    return attach_saved_loras(base, [file])
+
+
+def attach_saved_loras(base: BaseModel, files: Sequence[Path]) -> Pack:
+    """Put several LoRAs of ours in place, each for its own rows of a batch.
+
+    Args:
+        base: The base.
+        files: LoRA files that adapt the same layers; ranks and alphas may differ.
+
+    Raises:
+        ValueError: If they adapt different layers.
+    """
+    shapes = {path: tuple(layer.weight.shape) for path, layer in layers_of(base).items()}
+    loras = [load_lora(file, shapes) for file in files]
+    if any(lora.keys() != loras[0].keys() for lora in loras):
+        raise ValueError(f"{len(files)} LoRAs adapt different layers")
     names = [f"{part}.{name}" for part in PARTS for name, _ in getattr(base, part).named_modules()]
     own = {plain(name): name for name in names}  # in the file they are called as all versions of transformers call them
-    member = Member(file.parent.name, LoraMethod(rank=max(len(layer.down) for layer in found.values())), seed=0)
-    layers = {own[path]: packed_layer(base, own[path], [member]) for path in found}
-    for packed, layer in zip(layers.values(), found.values(), strict=True):
-        rank = len(layer.down)
-        down, up = packed.view_of(0, rank)
-        down.copy_(layer.down.flatten(1))
-        up.copy_(layer.up.flatten(1).T * (layer.alpha / rank))
+    members = [
+        Member(file.parent.name, LoraMethod(rank=max(len(layer.down) for layer in lora.values())), seed=0)
+        for file, lora in zip(files, loras, strict=True)
+    ]
+    layers = {own[path]: packed_layer(base, own[path], members) for path in loras[0]}
+    for number, lora in enumerate(loras):
+        for packed, layer in zip(layers.values(), lora.values(), strict=True):
+            rank = len(layer.down)
+            down, up = packed.view_of(number, rank)
+            down.copy_(layer.down.flatten(1))
+            up.copy_(layer.up.flatten(1).T * (layer.alpha / rank))
+    for packed in layers.values():
         packed.eval().requires_grad_(False)
-    pack = Pack(base, [member], layers)
+    pack = Pack(base, members, layers)
     pack.refresh()
     pack.put()
     return pack
