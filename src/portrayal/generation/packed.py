@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ def generate_packed(
     seeds: Sequence[int],
     *,
     size: int | None = None,
+    at_once: int = 432,
 ) -> list[list[Image.Image]]:
     """Generate the same prompts and seeds with every LoRA of a pack that is in place on a base.
 
@@ -38,6 +40,7 @@ def generate_packed(
         prompts: Prompt of each image, `N` of them, without weights and of at most 77 tokens.
         seeds: Seed of each image's noise, `N`.
         size: Side of the images in pixels; `None` means the base's own.
+        at_once: Images of all LoRAs in one batch, if that is not fewer than one of each.
 
     Returns:
         For each LoRA its `N` images.
@@ -46,23 +49,28 @@ def generate_packed(
         UsageError: If a prompt is too long.
     """
     count, side = len(pack.members), size or base.resolution
-    with torch.inference_mode():
-        embeds, negative = packed_prompts(base, count, prompts, settings.negative_prompt)
-        pipeline = pipeline_of(base, sampler=settings.sampler)
-        guided = members_together(base.unet, count) if settings.guidance_scale > 1 else nullcontext()
-        with guided, captured(base.unet):
+    each = max(1, at_once // count)
+    found: list[list[Image.Image]] = [[] for _ in pack.members]
+    guided = members_together(base.unet, count) if settings.guidance_scale > 1 else nullcontext()
+    pipeline = pipeline_of(base, sampler=settings.sampler)
+    with torch.inference_mode(), guided, captured(base.unet):
+        for first in range(0, len(prompts), each):
+            part = slice(first, first + each)
+            embeds, negative = packed_prompts(base, count, prompts[part], settings.negative_prompt)
             pixels = pipeline(
                 prompt_embeds=embeds,
                 negative_prompt_embeds=negative,
                 num_inference_steps=settings.num_inference_steps,
                 guidance_scale=settings.guidance_scale,
-                generator=[torch.Generator().manual_seed(seed) for _ in pack.members for seed in seeds],
+                generator=[torch.Generator().manual_seed(seed) for _ in pack.members for seed in seeds[part]],
                 output_type="pt",
                 width=side,
                 height=side,
             ).images
-        images = Painted(pixels).fetch()
-    return [images[start : start + len(prompts)] for start in range(0, len(images), len(prompts))]
+            images = iter(Painted(pixels).fetch())
+            for row in found:
+                row.extend(islice(images, len(prompts[part])))
+    return found
 
 
 def packed_prompts(base: BaseModel, count: int, prompts: Sequence[str], negative: str) -> tuple[Tensor, Tensor]:
