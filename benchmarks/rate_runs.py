@@ -3,11 +3,11 @@
     python -m benchmarks.rate_runs [--people 12] [--first 0] [--seeds 4] [--jobs 1] [--out DIR] [--set key=value]
 
 For each drawn person, and each way to scale a LoRA (`constant`: alpha is the same at every rank; `equal`: the scale
-is), all pairs of rank and rate are trained on three folds from several seeds, in one pack, with the demo's recipe.
-Every training generates the same scenes, all LoRAs of a pack at once. What was measured of each image goes to
-`results/rate_runs/PERSON-SCALE.json.gz`; people who are there already are left as they are. The last step's weights
-are judged: nothing is chosen by a reading. With `--jobs` people are trained side by side, in processes that share the
-GPU.
+is), all pairs of rank and rate are trained on three folds from several seeds, those of one rate in one pack, with the
+demo's recipe. Every training generates the same scenes, all LoRAs of a pack at once. What was measured of each image
+goes to `results/rate_runs/PERSON-SCALE.json.gz`; people who are there already are left as they are. The last step's
+weights are judged: nothing is chosen by a reading. With `--jobs` people are trained side by side, in processes that
+share the GPU.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from PIL import Image
 
 import portrayal
 from benchmarks.pocket_people import config_of, draw_photos, subject
-from benchmarks.record import RESULTS, commit, machine, print_table
+from benchmarks.record import RESULTS, commit, machine, print_table, read
 from benchmarks.verdict_runs import GRIDS, losses_of
 from portrayal.config import LoraMethod, Trial
 from portrayal.data.manifest import PreparedDataset
@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=12)
     parser.add_argument("--first", type=int, default=0, help="number of the first person")
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--scale", action="append", choices=ALPHAS, help="only this way to scale")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--results", type=Path, default=FOLDER)
@@ -99,7 +100,7 @@ def main() -> None:
         calls = [
             (FIRST_PERSON + number, scale, arguments.seeds, out, arguments.results, arguments.settings)
             for number in range(arguments.first, arguments.first + arguments.people)
-            for scale in ALPHAS
+            for scale in arguments.scale or ALPHAS
         ]
         rows = []
         for found in spread(calls, arguments.jobs):
@@ -166,18 +167,21 @@ def study(number: int, scale: str, seeds: int, out: Path, results: Path, changes
 
 
 def train(run: Run, cells: Sequence[Cell], alpha: float | None) -> None:
-    """Train all cells in one pack."""
+    """Train the cells of each rate in one pack: where one of them diverges, the rate of its whole pack is lowered."""
     lora = run.config.method.lora
     data = {fold: training_data(run, fold, silent) for fold in range(FOLDS)}
-    tasks = []
+    tasks: dict[float, list[Task]] = {}
     for cell in cells:
         rates = {"learning_rate": lora.learning_rate * cell.multiple}
         if lora.text_encoder_learning_rate is not None:
             rates["text_encoder_learning_rate"] = lora.text_encoder_learning_rate * cell.multiple
         method: LoraMethod = lora.model_copy(update={"rank": cell.rank, "alpha": alpha, **rates})
         seed = derived_seed(run.config.seed, "trial", cell.fold, cell.seed)
-        tasks.append(Task(cell.name, method, data[cell.fold], run.model_folder(cell.name), seed))
-    trainer.train(base_of(run), tasks, run.config, run.folder / "models" / ".pack", lambda *_: None, lambda _: None)
+        task = Task(cell.name, method, data[cell.fold], run.model_folder(cell.name), seed)
+        tasks.setdefault(cell.multiple, []).append(task)
+    for multiple, part in tasks.items():
+        work = run.folder / "models" / f".pack-{multiple}"
+        trainer.train(base_of(run), part, run.config, work, lambda *_: None, lambda _: None)
 
 
 def judge(run: Run, cells: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -221,7 +225,8 @@ def judge(run: Run, cells: Sequence[Cell]) -> list[dict[str, Any]]:
             }
             log = run.model_folder(training.trial.name) / "training.jsonl"
             place = {"model": name, "fold": one.training.fold, "seed": one.training.seed}
-            rows.append(place | rounded | losses_of(log))
+            described = read(run.model_folder(training.trial.name) / "method.json")
+            rows.append(place | rounded | losses_of(log) | {"adapted": described["adapted"]})
     return rows
 
 
