@@ -63,6 +63,7 @@ def started(
 
 def everything_in(state: TrainingState) -> list[Tensor]:
     """Copies of all that a step may change: weights that learn and that compute, and the optimizer's numbers."""
+    state.attached.refresh()  # as every step does at its start
     weights = [*state.attached.named_parameters().values(), *state.attached.base.unet.parameters()]
     kept = [value for moments in state.optimizer.state.values() for value in moments.values()]
     return [torch.as_tensor(value).detach().clone() for value in [*weights, *kept]]

@@ -51,6 +51,7 @@ CASES = [
     ("adamw", "pack", "fp16"),
     ("adafactor", "unet", "fp16"),
     ("adamw", "small", "bf16"),
+    ("adamw", "half pack", "bf16"),
 ]
 
 
@@ -85,7 +86,8 @@ def test_what_goes_on_from_a_checkpoint_is_what_was_not_interrupted(
     """Weights, averages, loss scale, rates, seconds, and what is remembered of steps that were skipped."""
     if optimizer in PACKAGES:
         pytest.importorskip(PACKAGES[optimizer])
-    base, methods = (mini_half, (SMALL,)) if name == "small" else (mini, METHODS[name])
+    base = mini if name in METHODS else mini_half
+    methods = METHODS.get(name, (SMALL,) if name == "small" else PACK)
     settings = [f"training.optimizer.name={optimizer}", f"training.mixed_precision={precision}"]
     config = config_of(*settings, "training.lr_scheduler=cosine", "training.lr_warmup_steps=2")
     work = tmp_path / "work"
@@ -99,10 +101,8 @@ def test_what_goes_on_from_a_checkpoint_is_what_was_not_interrupted(
         seconds = [learner.seconds for learner in state.learners]
         kept = everything_in(state)
         scale = state.scaler.get_scale() if state.scaler else None
-        health, after = (
-            replace(state.health, blamed=dict(state.health.blamed)),
-            [plain(train_step(state)) for _ in range(2)],
-        )
+        health = replace(state.health, blamed=dict(state.health.blamed))
+        after = plain(train_step(state))
         ended = everything_in(state)
     assert [records[0].skipped for records in before] == [False, True, False]
     assert health.skipped == 1
@@ -113,7 +113,7 @@ def test_what_goes_on_from_a_checkpoint_is_what_was_not_interrupted(
         assert [learner.seconds for learner in state.learners] == seconds
         assert (state.scaler.get_scale() if state.scaler else None) == scale
         assert same(everything_in(state), kept)
-        assert [plain(train_step(state)) for _ in range(2)] == after
+        assert plain(train_step(state)) == after
         assert same(everything_in(state), ended)
 
 
@@ -166,11 +166,11 @@ def test_the_weights_of_a_reading_are_those_of_a_training_that_ends_there(
 ) -> None:
     """Its schedule is that of the whole training, wherever it ends."""
     config = config_of("training.lr_scheduler=linear")
-    task = Task("m", method, mini_data, tmp_path / "whole", readings=(1, 3, 4), last_step=4)
+    task = Task("m", method, mini_data, tmp_path / "whole", readings=(1, 3), last_step=3)
     trainer.train(mini, [task], config, tmp_path / "work", ignore)
-    assert sorted(path.name for path in (task.folder / "steps").iterdir()) == ["1", "3", "4"]
+    assert sorted(path.name for path in (task.folder / "steps").iterdir()) == ["1", "3"]
     assert not list(task.folder.glob("*.safetensors"))
-    assert json.loads((task.folder / "method.json").read_text())["step"] == 4
+    assert json.loads((task.folder / "method.json").read_text())["step"] == 3
     seen: dict[int, dict[str, Tensor]] = {}
     for step in task.readings:
         ending = Task("m", method, mini_data, tmp_path / str(step), last_step=step)
@@ -184,9 +184,7 @@ def test_the_weights_of_a_reading_are_those_of_a_training_that_ends_there(
         found, seen[step] = weights_in(ending.folder), weights_in(task.folder / "steps" / str(step))
         assert found.keys() == seen[step].keys()
         assert all(torch.equal(weight, seen[step][key]) for key, weight in found.items())
-    first, second, third = ([*seen[step].values()] for step in task.readings)
-    assert not same(first, second)
-    assert not same(second, third)
+    assert not same(*([*weights.values()] for weights in seen.values()))
 
 
 def test_a_pack_keeps_each_members_readings_and_lets_each_go_at_its_end(mini, mini_data, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def poisoned_weight(state: TrainingState) -> Any:
 
 
 def train_with_bad_gradient(state: TrainingState, value: float) -> list[Any]:
-    """A step whose losses are finite, but for one number of one gradient: of a pack, the last learner's."""
+    """A step whose losses are finite, and one number of one gradient is not: of a pack, the last learner's."""
 
     def spoil(gradient: Tensor) -> Tensor:
         spoiled = gradient.clone()
@@ -82,19 +82,18 @@ def test_no_number_that_is_not_finite_reaches_weights_or_averages(
         scale = state.scaler.get_scale() if state.scaler else None
         bad = [
             train_with_bad_loss(state, monkeypatch, float("inf")),
-            train_with_bad_gradient(state, float("nan")),
-            train_with_bad_gradient(state, float("inf")),
+            train_with_bad_gradient(state, float("inf" if precision == "fp16" else "nan")),
         ]
         assert all(record.skipped for records in bad for record in records)
         assert same(before, everything_in(state))
-        assert (state.health.skipped, state.health.in_a_row) == (3, 3)
-        if state.scaler:  # it falls with each gradient that overflows, and not with the loss
-            assert state.scaler.get_scale() == scale / 4
+        assert (state.health.skipped, state.health.in_a_row) == (2, 2)
+        if state.scaler:  # it falls with a gradient that overflows, not with a loss
+            assert state.scaler.get_scale() == scale / 2
         assert not any(record.skipped for record in train_step(state))
         after = everything_in(state)
         assert not same(before, after)
         assert all(value.isfinite().all() for value in after)
-        assert (state.health.skipped, state.health.in_a_row) == (3, 0)
+        assert (state.health.skipped, state.health.in_a_row) == (2, 0)
 
 
 # What is remembered of such steps --------------------------------------------------------------------------------
