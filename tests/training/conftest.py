@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,6 +49,13 @@ def mini_source(tmp_path_factory: pytest.TempPathFactory) -> BaseSource:
 def mini(mini_source: BaseSource) -> BaseModel:
     """That base in fp32 on the CPU: whoever attaches something gives it back as it was."""
     return load_base(mini_source, device=torch.device("cpu"), dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def mini_velocity(mini_source: BaseSource) -> BaseModel:
+    """The same, said to predict the velocity."""
+    source = replace(mini_source, prediction_type="v_prediction")
+    return load_base(source, device=torch.device("cpu"), dtype=torch.float32)
 
 
 @pytest.fixture(scope="session")

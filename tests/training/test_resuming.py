@@ -18,11 +18,13 @@ from torch import Tensor
 from portrayal.config import LoraMethod, Method
 from portrayal.errors import TrainingDivergedError
 from portrayal.models.base import BaseModel
+from portrayal.models.methods import attach
 from portrayal.training import session as session_module
 from portrayal.training import step as step_module
 from portrayal.training import trainer
 from portrayal.training.health import Health
 from portrayal.training.keeping import save
+from portrayal.training.onlooker import lifted
 from portrayal.training.state import TrainingState
 from portrayal.training.step import StepRecord, train_step
 from portrayal.training.task import Task, TrainingData, check_finite, ended_at
@@ -219,6 +221,36 @@ def test_a_task_that_is_ended_keeps_its_earlier_readings_and_one_of_its_end(mini
     assert ended_at(task, 12) is task
     without = replace(task, readings=())
     assert (ended_at(without, 4).num_steps, ended_at(without, 4).readings) == (4, ())
+
+
+@pytest.mark.parametrize("checkpointing", ["false", "true"])
+@pytest.mark.parametrize("name", METHODS)
+def test_looking_at_a_training_changes_nothing_of_it(
+    mini, mini_data, tmp_path: Path, name: str, checkpointing: str
+) -> None:
+    """Meanwhile the base is as it was, and others may be attached to it, which recompute nothing as they leave."""
+    config, untouched = config_of(f"training.gradient_checkpointing={checkpointing}"), parts_of(mini)
+    ends, modes = [], []
+    for looking in (False, True):
+        with started(mini, METHODS[name], mini_data, config, tmp_path / str(looking)) as state:
+            train_step(state)
+            if looking:
+                with lifted(state.attached):
+                    assert not mini.attached
+                    now = parts_of(mini)
+                    assert all(now[part].keys() == weights.keys() for part, weights in untouched.items())
+                    assert all(same([*now[part].values()], [*untouched[part].values()]) for part in untouched)
+                    attach(mini, UNET_AND_TEXT, seed=0).detach()
+                    attach(mini, lora(2, train_text_encoder=True), seed=0).detach()
+            parts = (mini.unet, mini.text_encoder)
+            modes.append([(m.training, getattr(m, "gradient_checkpointing", None)) for p in parts for m in p.modules()])
+            assert mini.attached
+            train_step(state)
+            ends.append(everything_in(state))
+    assert same(*ends)
+    assert modes[0] == modes[1]
+    left = [module for part in (mini.unet, mini.text_encoder) for module in part.modules() if module._forward_hooks]
+    assert not left
 
 
 # What is trained, and what is not --------------------------------------------------------------------------------

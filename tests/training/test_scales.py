@@ -104,7 +104,8 @@ def test_a_member_of_a_pack_trains_as_it_would_alone(
         pytest.importorskip(PACKAGES[optimizer])
     settings = ["method.lora.text_encoder_learning_rate=0.005", f"training.optimizer.name={optimizer}"]
     config, seeds = config_with(*settings, *RULES["rank_stabilized, alpha"]), (0, 3, 0)
-    methods = methods_of(config)
+    rates = [{"learning_rate": 0.01 / (1 + number)} for number in range(len(RANKS))]
+    methods = [method.model_copy(update=rate) for method, rate in zip(methods_of(config), rates, strict=True)]
     together = tasks_of(methods, mini_data, tmp_path / "together", seeds)
     alone = tasks_of(methods, mini_data, tmp_path / "alone", seeds)
     packed = trained(mini, together, config, tmp_path / "work")
@@ -199,8 +200,17 @@ def test_weights_on_disk_are_those_that_were_trained_rounded_once(
 ) -> None:
     """Of every member its own; also where half weights compute, whose masters are fp32."""
     dtype = DTYPES[precision]
+    config = config_of(f"training.save_precision={precision}")
+    with started(mini, [UNET_AND_TEXT], mini_data, config, tmp_path / "unet") as state:
+        stir(state)
+        save_weights(state, state.learners[0], config, tmp_path / "full")
+        for part in ("unet", "text_encoder"):
+            (file,) = (tmp_path / "full" / part).glob("*.safetensors")
+            found = load_file(file)
+            assert {weight.dtype for weight in found.values()} == {dtype}
+            for name, weight in getattr(mini, part).named_parameters():
+                assert torch.equal(found[name], weight.to(dtype))
     for name, base in (("whole", mini), ("half", mini_half)):
-        config = config_of(f"training.save_precision={precision}")
         with started(base, [lora(2, alpha=3.0), lora(3)], mini_data, config, tmp_path / name) as state:
             stir(state)
             assert isinstance(state.attached, Pack)

@@ -15,7 +15,7 @@ from portrayal.training import step as step_module
 from portrayal.training.health import BLAMED, PATIENCE, PATIENCE_FP16, Adaptation, Health, StreakError
 from portrayal.training.state import TrainingState
 from portrayal.training.step import train_step
-from tests.training.mini import OPTIMIZERS, PACK, PACKAGES, SMALL, UNET, config_of, everything_in, same, started
+from tests.training.mini import OPTIMIZERS, PACK, PACKAGES, SMALL, UNET, config_of, everything_in, lora, same, started
 
 METHODS: dict[str, tuple[Method, ...]] = {"unet": (UNET,), "pack": PACK}
 CASES = [
@@ -94,6 +94,17 @@ def test_no_number_that_is_not_finite_reaches_weights_or_averages(
         assert not same(before, after)
         assert all(value.isfinite().all() for value in after)
         assert (state.health.skipped, state.health.in_a_row) == (2, 0)
+
+
+@pytest.mark.parametrize(("precision", "patience"), [("no", PATIENCE), ("fp16", PATIENCE_FP16)])
+def test_fp16_has_more_patience(mini, mini_data, tmp_path: Path, precision: str, patience: int) -> None:
+    """For its scale to settle: 20 steps halve it by a million."""
+    config = config_of(f"training.mixed_precision={precision}")
+    with started(mini, [lora(2, target_modules=("conv_in",))], mini_data, config, tmp_path) as state:
+        for _ in range(patience):
+            train_with_bad_gradient(state, float("inf"))
+        with pytest.raises(TrainingDivergedError, match=f"{patience + 1} steps in a row"):
+            train_with_bad_gradient(state, float("inf"))
 
 
 # What is remembered of such steps --------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from portrayal.training.state import TrainingState
 from portrayal.training.step import Inputs, Outputs, forget_gradients, gradients, launch, to_device, train_step
 from portrayal.training.task import TrainingData
 from tests.training.mini import (
+    OPTIMIZERS,
     PACK,
     PACKAGES,
     SMALL,
@@ -97,12 +98,13 @@ def rows_of(state: TrainingState, data: TrainingData, learner: int, number: int)
     return [Row(data, name) for name in state.learners[learner].batches.at(STEP * PASSES + number).ids]
 
 
-def loss_of(row: Row, prediction: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+def loss_of(row: Row, prediction: Tensor, noise: Tensor, timestep: Tensor, *, velocity: bool = False) -> Tensor:
     """Mean square over what the mask weighs, times the Min-SNR weight of the timestep."""
-    error = (prediction - noise).square().mean(dim=0, keepdim=True)
     kept = alpha_bar(timestep.view(1)).item()
+    target = kept**0.5 * noise - (1 - kept) ** 0.5 * row.latents if velocity else noise
+    error = (prediction - target).square().mean(dim=0, keepdim=True)
     snr = kept / (1 - kept)
-    return (error * row.places).sum() / row.places.sum() * min(snr, GAMMA) / snr
+    return (error * row.places).sum() / row.places.sum() * min(snr, GAMMA) / (snr + velocity)
 
 
 def step_of(state: TrainingState, run: Callable[..., Any] = train_step) -> tuple[list[Seen], Any]:
@@ -111,10 +113,11 @@ def step_of(state: TrainingState, run: Callable[..., Any] = train_step) -> tuple
         return seen, run(state)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_the_losses_of_a_step(mini, exact, tmp_path: Path, name: str) -> None:
-    methods = METHODS[name]
-    with started(mini, methods, exact, config_of(*SETTINGS), tmp_path, SEEDS[len(methods)]) as state:
+@pytest.mark.parametrize("name", [*METHODS, "velocity"])
+def test_the_losses_of_a_step(mini, mini_velocity, exact, tmp_path: Path, name: str) -> None:
+    velocity = name == "velocity"
+    base, methods = (mini_velocity, METHODS["pack"]) if velocity else (mini, METHODS[name])
+    with started(base, methods, exact, config_of(*SETTINGS), tmp_path, SEEDS[len(methods)]) as state:
         stir(state)
         rows = [[rows_of(state, exact, k, p) for k in range(len(methods))] for p in range(PASSES)]
         with torch.no_grad():
@@ -129,7 +132,8 @@ def test_the_losses_of_a_step(mini, exact, tmp_path: Path, name: str) -> None:
         assert len(flat) == len(one.noisy)
         noise = noise_in(one.noisy, torch.stack([row.latents for _, row in flat]), one.timesteps)
         for place, (k, row) in enumerate(flat):
-            losses[k].append((row, float(loss_of(row, one.prediction[place], noise[place], one.timesteps[place]))))
+            value = loss_of(row, one.prediction[place], noise[place], one.timesteps[place], velocity=velocity)
+            losses[k].append((row, float(value)))
             noises[k].append(noise[place])
         expected = text[number] if text else torch.stack([row.prompt for _, row in flat])
         torch.testing.assert_close(one.prompts, expected)
@@ -325,6 +329,22 @@ def test_the_optimizer_of_small_cards_takes_the_clipped_gradient(
             assert float(optimizer.state[weight]["square_top"].max()) == pytest.approx(1e-3 * largest**2, rel=1e-2)
 
 
+@pytest.mark.parametrize("name", ["unet", "pack"])
+@pytest.mark.parametrize("parts", [2, 3, 8])
+def test_a_pass_in_parts_has_the_gradients_of_the_whole(mini, exact, tmp_path: Path, name: str, parts: int) -> None:
+    """Three pictures in two parts, in three, and in as many as there are."""
+    found = []
+    for number in (1, parts):
+        with started(mini, METHODS[name], exact, config_of(*SETTINGS), tmp_path / str(number)) as state:
+            stir(state)
+            state.adapted = replace(state.adapted, parts=number)
+            with watched(state.base.unet) as seen:
+                found.append(gradients_at(state))
+            assert len(seen) == PASSES * min(number, 3)
+    for whole, summed in zip(*found, strict=True):
+        assert length_of([one - other for one, other in zip(whole, summed, strict=True)]) < 1e-4 * length_of(whole)
+
+
 # What goes in ----------------------------------------------------------------------------------------------------
 
 
@@ -395,13 +415,10 @@ def test_every_optimizer_takes_its_settings_and_moves_weights_by_them(name: str)
 
 
 def test_adapters_drop_other_inputs_in_every_step(mini, exact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same inputs and weights in two steps: what is dropped alone differs, and is the same when it is done again."""
-    predictions = []
+    """Two steps with the same inputs and weights differ by what is dropped alone; done again, they drop the same."""
+    predictions, method = [], lora(2, dropout=0.5)
     for folder in ("one", "two"):
-        with (
-            started(mini, (lora(2, dropout=0.5),), exact, config_of(), tmp_path / folder) as state,
-            monkeypatch.context() as patched,
-        ):
+        with started(mini, (method,), exact, config_of(), tmp_path / folder) as state, monkeypatch.context() as patched:
             stir(state)
             inputs = step_module.inputs_of(state, state.learners[0].batches.at(0), 0)
             patched.setattr(step_module, "inputs_of", lambda *_, inputs=inputs: inputs)
@@ -431,16 +448,21 @@ def rates_in(state: TrainingState) -> dict[tuple[str, str], float]:
     return found
 
 
-def test_every_learner_has_its_own_rates_schedule_and_length(mini, mini_data, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_learner_has_its_own_rates_schedule_and_length(mini, mini_data, tmp_path: Path, optimizer: str) -> None:
     """Also once another has left, and with several passes in a step; a rate that was lowered is lowered for all."""
+    if optimizer in PACKAGES:
+        pytest.importorskip(PACKAGES[optimizer])
     lengths, rates, text_rates = (4, 8, 6), (1e-3, 2e-3, 3e-3), (1e-4, None, 5e-4)
+    highest = rates if optimizer == "prodigy" else (1, 1, 1)  # it knows ratios only
     methods = [
         lora(2, max_train_steps=n, learning_rate=rate, text_encoder_learning_rate=text, train_text_encoder=True)
         for n, rate, text in zip(lengths, rates, text_rates, strict=True)
     ]
     config = config_of(
-        "training.lr_scheduler=cosine", "training.lr_warmup_steps=2", "training.gradient_accumulation_steps=2"
-    )
+        "training.lr_scheduler=cosine", "training.lr_warmup_steps=2", "training.gradient_accumulation_steps=2",
+        f"training.optimizer.name={optimizer}",
+    )  # fmt: skip
     with started(mini, methods, mini_data, config, tmp_path) as state:
         state.adapted = replace(state.adapted, lowered=(3,))
         for step in range(6):
@@ -449,7 +471,7 @@ def test_every_learner_has_its_own_rates_schedule_and_length(mini, mini_data, tm
             records = train_step(state)
             expected = {}
             for k in range(0 if step < 4 else 1, 3):
-                factor = cosine(step, lengths[k], 2) * (0.25 if step >= 3 else 1)
+                factor = cosine(step, lengths[k], 2) * (0.25 if step >= 3 else 1) / highest[k]
                 expected[f"m{k}", "unet"] = rates[k] * factor
                 expected[f"m{k}", "text_encoder"] = (text_rates[k] or rates[k]) * factor
             assert rates_in(state) == pytest.approx(expected, rel=1e-5)
