@@ -281,3 +281,15 @@ def test_photos_of_each_shape_are_seen_in_all_their_views() -> None:
         seen[batch.ids[0], round(float(batch.latents[0].mean()))] += 1
     assert set(seen.values()) == {1}
     assert len(seen) == 5 * 3
+
+
+def test_latents_are_drawn_from_their_distributions() -> None:
+    """Mean and standard deviation as encoded, both times the VAE's factor."""
+    plain = source(2, 2, 2)
+    (photos,) = plain.photos
+    batches = replace(plain, photos=(replace(photos, std=torch.full_like(photos.std, 3.0)),))
+    drawn = torch.stack([batches.at(position).latents[:2] for position in range(500)])
+    which = torch.tensor([[float(name[-1]) for name in batches.at(position).ids[:2]] for position in range(500)])
+    spread = drawn / batches.scaling_factor - which[..., None, None, None]
+    assert float(spread.mean()) == pytest.approx(0, abs=0.1)
+    assert float(spread.std()) == pytest.approx(3, rel=0.05)

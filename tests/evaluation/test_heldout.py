@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from portrayal import randomness
 from portrayal.config import LoraMethod
 from portrayal.data.encode import EncodedDataset
 from portrayal.evaluation.heldout import HeldoutGrid, heldout_losses
 from portrayal.evaluation.metrics import log_ratio
+from portrayal.generation import pictures
 from portrayal.generation.pictures import picture_seed
 from portrayal.models.base import load_base
 from portrayal.models.methods import attach
 from portrayal.randomness import derived_seed
+from portrayal.settings import load_config
+from portrayal.training import step as step_module
+from portrayal.training.session import session
+from portrayal.training.step import train_step
+from portrayal.training.task import Task
+from tests.training.mini import Seen, noise_in, watched
 
 GRID = HeldoutGrid(num_timesteps=3, num_noises=2, seed=0, batch_size=5)
 
@@ -96,16 +109,122 @@ def test_another_seed_reads_elsewhere() -> None:
     assert (GRID.timesteps(range(2), 1000) != HeldoutGrid(3, 2, seed=1).timesteps(range(2), 1000)).any()
 
 
-def test_no_seed_of_evaluation_occurs_in_training() -> None:
-    """torch's CPU generator starts from the lower 32 bits of a seed: those must differ."""
+def stages_drawn(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> set[str]:
+    """What random numbers were drawn for, in whatever module."""
+    found = set[str]()
+
+    def noting(seed: int, stage: str, rank: int = 0, step: int = 0) -> int:
+        found.add(stage)
+        return derived_seed(seed, stage, rank, step)
+
+    with monkeypatch.context() as patched:
+        for module in (randomness, step_module, pictures):
+            patched.setattr(module, "derived_seed", noting)
+        act()
+    return found
+
+
+def test_no_seed_of_evaluation_occurs_in_training(
+    pocket, encoded, tiny_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all that a training and its judging do draw. torch's CPU generator starts from the lower 32 bits of a seed:
+    those must differ."""
+    method = LoraMethod(rank=2, target_modules=("conv_in",), dropout=0.1)
+    config = load_config(None, ["training.mixed_precision=no", "training.caption_dropout=0.5"])
+
+    def train() -> None:
+        with session(pocket, [Task("m", method, encoded, tmp_path / "m")], config, tmp_path / "work") as state:
+            train_step(state)
+
+    trained = stages_drawn(monkeypatch, train)
+    assert trained >= {"lora.init", "train.noise", "train.latents", "train.dropout", "train.order.photos"}
+    scenes = [*tiny_config.generation.scenes, *(f"steps.{scene}" for scene in tiny_config.generation.scenes)]
+    scenes += ["control", "reference", "class", "class_drift"]
+    judged = stages_drawn(monkeypatch, lambda: heldout_losses(pocket, two(encoded.photos[0]), GRID))
+    judged |= stages_drawn(monkeypatch, lambda: [picture_seed(0, scene, 0) for scene in scenes])
+    assert judged >= {"heldout.noise", "heldout.timesteps", "images.class"}
+    assert not trained & judged
     training = {
-        derived_seed(seed, stage, step=step) % 2**32
-        for seed in range(3)
-        for stage in ("train.noise", "train.latents", "train.dropout", "train.order.photos", "train.order.class_images")
-        for step in range(800)
+        derived_seed(seed, stage, step=step) % 2**32 for seed in range(3) for stage in trained for step in range(800)
     }
-    judging = {derived_seed(seed, "heldout.noise", step=photo) % 2**32 for seed in range(3) for photo in range(20)}
-    judging |= {derived_seed(seed, "heldout.timesteps") % 2**32 for seed in range(3)}
-    scenes = ("street", "football", "kitchen", "office", "forest", "control", "reference", "class")
-    judging |= {picture_seed(seed, scene, number) for seed in range(3) for scene in scenes for number in range(8)}
+    judging = {
+        derived_seed(seed, stage, step=number) % 2**32 for seed in range(3) for stage in judged for number in range(20)
+    }
     assert not training & judging
+
+
+# Worked out by hand ----------------------------------------------------------------------------------------------
+
+
+def cells_of(base, data: EncodedDataset, grid: HeldoutGrid, places: list[int] | None = None) -> tuple[Any, list[Seen]]:
+    """The losses, and what the UNet was given in each cell, photo after photo, stratum after stratum."""
+    with watched(base.unet) as seen:
+        losses = heldout_losses(base, data, grid, places)
+    parts = ("noisy", "timesteps", "prompts", "prediction")
+    rows = zip(*(torch.cat([getattr(one, part) for one in seen]) for part in parts), strict=True)
+    return losses, [Seen(*row) for row in rows]
+
+
+def test_held_out_losses_worked_out_by_hand(pocket, encoded) -> None:
+    """Of every cell: noise is solved for in what the UNet was given, from latents scaled by the VAE's factor."""
+    scale = json.loads((pocket.source.path / "vae" / "config.json").read_text())["scaling_factor"]
+    assert scale != 1
+    data = two(encoded.photos[0])
+    losses, cells = cells_of(pocket, data, GRID)
+    noises = []
+    for (photo, stratum, number), cell in zip(np.ndindex(*losses.shape), cells, strict=True):
+        noise = noise_in(cell.noisy[None], scale * data.mean[photo][None], cell.timesteps[None])[0]
+        noises.append(noise)
+        assert losses[photo, stratum, number] == pytest.approx(
+            float((cell.prediction - noise).square().mean()), rel=1e-3
+        )
+        assert stratum == int(cell.timesteps) * 3 // 1000  # a third of the schedule each
+        torch.testing.assert_close(cell.prompts, data.prompt_embeds[photo], rtol=1e-3, atol=1e-3)
+    for even, odd in zip(noises[::2], noises[1::2], strict=True):
+        assert (even + odd).abs().max() < 0.02  # antithetic: the larger, the less is left of it
+        assert float(even.std()) == pytest.approx(1, abs=0.05)
+    of_photo = torch.stack(noises[::2]).view(2, 3, -1)
+    torch.testing.assert_close(of_photo[:, 0], of_photo[:, 2], rtol=0, atol=0.02)  # one noise for all strata
+    assert abs(float((of_photo[0, 0] * of_photo[1, 0]).mean())) < 0.1  # and another for the other photo
+
+
+def test_a_photo_of_any_subset_is_read_in_its_own_cells(pocket, encoded) -> None:
+    (photos,), grid, numbers = encoded.photos, HeldoutGrid(2, 2, seed=4), [3, 5, 8, 13]
+    losses, cells = cells_of(pocket, photos, grid, numbers)
+    of_photo = {name: cells[4 * place : 4 * place + 4] for place, name in enumerate(photos.ids)}
+    for chosen in ((3,), (0, 2), (1, 2, 3)):
+        part = photos.subset({photos.ids[place] for place in chosen})
+        found, read = cells_of(pocket, part, grid, [numbers[place] for place in chosen])
+        assert found == pytest.approx(losses[list(chosen)], rel=1e-4)
+        expected = [cell for name in part.ids for cell in of_photo[name]]
+        for one, other in zip(read, expected, strict=True):
+            assert torch.equal(one.noisy, other.noisy)
+            assert torch.equal(one.timesteps, other.timesteps)
+
+
+def test_held_out_losses_are_of_the_tuned_text_encoder_and_unet(pocket, encoded) -> None:
+    data, method = two(encoded.photos[0]), LoraMethod(rank=2, train_text_encoder=True)
+    plain, _ = cells_of(pocket, data, GRID)
+    for part in ("unet.", "text_encoder."):
+        attached = attach(pocket, method, seed=0)
+        try:
+            with torch.no_grad():
+                for name, weight in attached.named_parameters().items():
+                    if name.startswith(part):
+                        weight.add_(0.1)
+            tuned, cells = cells_of(pocket, data, GRID)
+            expected = pocket.text_encoder(data.input_ids)[0]
+        finally:
+            attached.detach()
+        assert not np.allclose(tuned, plain, rtol=1e-3)
+        torch.testing.assert_close(torch.stack([cells[0].prompts, cells[6].prompts]), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("strata", [1, 4, 8])
+def test_timesteps_cover_the_whole_schedule_evenly(strata: int) -> None:
+    steps = HeldoutGrid(strata, 2, seed=0).timesteps(range(40), 1000)
+    for stratum in range(strata):
+        found = np.sort(steps[:, stratum].ravel()) * strata / 1000 - stratum
+        assert 0 <= found[0] < 0.05
+        assert 0.95 < found[-1] < 1
+        assert found.mean() == pytest.approx(0.5, abs=0.02)

@@ -206,3 +206,15 @@ def test_the_losss_scale_does_not_change_with_the_masks_area(share: float) -> No
     weights = torch.zeros(2, 1, 10, 10)
     weights[..., : int(10 * share)] = 1
     assert weighted_mean(error, weights).tolist() == pytest.approx([3.0, 3.0])
+
+
+def test_a_view_with_nothing_of_the_subject_in_it_costs_nothing() -> None:
+    """As of a crop beside a mask at the photo's edge, with a background that weighs nothing: no 0 / 0."""
+    prediction = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weights = torch.zeros(2, 1, 8, 8)
+    weights[1, ..., 0, 0] = 1 / 255  # of the other as little as there can be
+    loss = weighted_mean(prediction.square(), weights)
+    loss.sum().backward()
+    assert loss.tolist() == pytest.approx([0, float(prediction.detach()[1, :, 0, 0].square().mean())])
+    assert not prediction.grad[0].any()
+    assert prediction.grad.isfinite().all()

@@ -150,6 +150,8 @@ def checkpoint_text_encoder(text_encoder: Any, *, on: bool) -> None:
     end = "enable" if on else "disable"
     renamed = f"activation_checkpointing_{end}"
     getattr(text_encoder, renamed if hasattr(text_encoder, renamed) else f"gradient_checkpointing_{end}")()
+    # Without reentry inputs need no gradient; the hook that gives them one would stay with the base.
+    text_encoder.disable_input_require_grads()
 
 
 def check_free(base: BaseModel) -> None:

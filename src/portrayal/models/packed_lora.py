@@ -303,7 +303,11 @@ class Pack:
         """The base without the pack, for a while; it computes afterwards as it did."""
         training = self.base.unet.training, self.base.text_encoder.training
         parts = (*self.base.unet.modules(), *self.base.text_encoder.modules())
-        recomputing = [module for module in parts if getattr(module, "gradient_checkpointing", False) is True]
+        recomputing = [
+            (module, module._gradient_checkpointing_func)
+            for module in parts
+            if getattr(module, "gradient_checkpointing", False) is True
+        ]
         self._put({path: layer.base_layer for path, layer in self.layers.items()})
         self.base.attached = False
         try:
@@ -312,8 +316,8 @@ class Pack:
             self.put()
             self.base.unet.train(training[0])
             self.base.text_encoder.train(training[1])
-            for module in recomputing:  # what was attached meanwhile turned it off as it left
-                module.gradient_checkpointing = True
+            for module, function in recomputing:  # what was attached meanwhile turned it off, and reset it, as it left
+                module.gradient_checkpointing, module._gradient_checkpointing_func = True, function
 
 
 def attach_pack(base: BaseModel, members: Sequence[Member]) -> Pack:

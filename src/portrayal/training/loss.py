@@ -79,10 +79,14 @@ def diffusion_loss(
 
 
 def weighted_mean(error_BCHW: Tensor, weights_B1HW: Tensor | None) -> Tensor:
-    """Mean over channels and places, shape `(B,)`; weights that are 1 all over give the plain mean exactly."""
+    """Mean over channels and places, shape `(B,)`; weights that are 1 all over give the plain mean exactly.
+
+    Weights that are 0 all over give 0, not 0 / 0: a crop may have nothing of the subject in it.
+    """
     if weights_B1HW is None:
         return error_BCHW.mean(dim=(1, 2, 3))
-    return (error_BCHW * weights_B1HW).mean(dim=(1, 2, 3)) / weights_B1HW.mean(dim=(1, 2, 3))
+    total_B = weights_B1HW.mean(dim=(1, 2, 3)).clamp(min=torch.finfo(weights_B1HW.dtype).tiny)
+    return (error_BCHW * weights_B1HW).mean(dim=(1, 2, 3)) / total_B
 
 
 def training_target(scheduler: Any, latents_BCHW: Tensor, noise: Noise) -> Tensor:

@@ -19,7 +19,7 @@ def build_optimizer(
     """The optimizer over parameter groups, each with its own `lr`; `scaled` gradients are fp16's.
 
     Prodigy (Mishchenko and Defazio 2023, arXiv:2306.06101) finds its own step size: the groups' learning rates only
-    keep their ratio to one another.
+    keep their ratio to one another, among those of one learner.
 
     Raises:
         MachineError: If the optimizer's package is not installed.
@@ -42,12 +42,22 @@ def build_optimizer(
             bitsandbytes = package("bitsandbytes")
             built = bitsandbytes.optim.AdamW8bit(groups, betas=config.betas, eps=config.eps, **common)
         case "prodigy":
-            largest = max(group["lr"] for group in groups)
-            relative = [group | {"lr": group["lr"] / largest} for group in groups]
+            package("prodigyopt")
             with redirect_stdout(StringIO()):  # it announces itself there, in the middle of --json
-                built = package("prodigyopt").Prodigy(relative, betas=config.betas, eps=config.eps, **common)
+                from portrayal.training.prodigy import GroupedProdigy
+
+                built = GroupedProdigy(relative_rates(groups), betas=config.betas, eps=config.eps, **common)
     optimizer: torch.optim.Optimizer = built
     return optimizer
+
+
+def relative_rates(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The groups with learning rates relative to the highest of their learner."""
+    highest: dict[int, float] = {}
+    for group in groups:
+        learner = group.get("member", 0)
+        highest[learner] = max(highest.get(learner, 0.0), group["lr"])
+    return [group | {"lr": group["lr"] / highest[group.get("member", 0)]} for group in groups]
 
 
 def small_adamw(groups: list[dict[str, Any]], *, kernels: bool, **settings: Any) -> torch.optim.Optimizer:
