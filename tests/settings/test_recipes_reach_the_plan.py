@@ -1,4 +1,4 @@
-"""What recipes, efforts and single settings come to when they are combined: each key of each recipe reaches the plan."""
+"""Recipes, efforts and single settings, and what they come to together: every key of a recipe reaches the plan."""
 
 from __future__ import annotations
 

@@ -182,15 +182,24 @@ class World:
     @cached_property
     def lora(self) -> Path:
         """Folder of a trained LoRA of rank 2, whose updates are not zero."""
+        return self.trained_lora("lora-2", seed=3)
+
+    @cached_property
+    def other_lora(self) -> Path:
+        """Folder of another."""
+        return self.trained_lora("lora-4", seed=5)
+
+    def trained_lora(self, name: str, seed: int) -> Path:
+        """A LoRA of rank 2 from drawn weights, written as a training does."""
         from portrayal.models.methods import attach
         from portrayal.stages.shared import settled_by, shared_base
 
         config = self.prepared.config
-        method, folder = config.methods["lora-2"], self.folder / "lora-2"
-        attached = attach(shared_base(settled_by(config)), method, seed=3)
-        for name, weight in attached.named_parameters().items():
-            if "lora_B" in name:
-                torch.nn.init.normal_(weight, std=0.2, generator=torch.Generator().manual_seed(4))
+        method, folder = config.methods["lora-2"], self.folder / name
+        attached = attach(shared_base(settled_by(config)), method, seed=seed)
+        for part, weight in attached.named_parameters().items():
+            if "lora_B" in part:
+                torch.nn.init.normal_(weight, std=0.2, generator=torch.Generator().manual_seed(seed))
         attached.save(folder, "fp32")
         attached.detach()
         write_json(folder / "method.json", {"kind": "lora", "rank": 2, "step": 3})
