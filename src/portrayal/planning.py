@@ -124,6 +124,7 @@ def settle(config: Config, source: BaseSource | None = None) -> Plan:
     source = source or find_base(config.base)
     device = choose_device()
     check_trackers(config)
+    check_rank(config)
     check_control(config, source)
     precision = resolve_precision(config.training.mixed_precision, device)
     if precision == "fp16" and device.type != "cuda":
@@ -144,7 +145,7 @@ def settle(config: Config, source: BaseSource | None = None) -> Plan:
     settled = config.model_copy(update={"base": base, "training": training})
     parts = empty_parts(source)
     check_against_base(settled, source, parts["unet"])
-    notes = tuple(wide_ranks(settled, parts["unet"]))
+    notes = (*wide_ranks(settled, parts["unet"]), *unused_warmup(settled))
     weights = sum(weight.numel() for weight in parts["unet"].parameters())
     return Plan(settled, source, device.type, disk_needed(settled, parts), notes, weights)
 
@@ -160,6 +161,17 @@ def check_trackers(config: Config) -> None:
             raise MachineError(
                 f"training.trackers: {tracker} is not installed.", f"pip install {tracker}, or leave the tracker out."
             )
+
+
+def check_rank(config: Config) -> None:
+    """Refuse a rank that no LoRA would have.
+
+    Raises:
+        UsageError: If `method.lora.rank` was set: each LoRA of a study has a rank of `study.ranks`.
+    """
+    rank = config.method.lora.rank
+    if rank != LoraMethod().rank:
+        raise UsageError("method.lora.rank: each LoRA of a study has a rank of its own.", f"Set study.ranks=[{rank}].")
 
 
 def check_control(config: Config, source: BaseSource) -> None:
@@ -235,6 +247,14 @@ def wide_ranks(config: Config, unet: nn.Module) -> list[str]:
                 "to the width."
             )
     return notes
+
+
+def unused_warmup(config: Config) -> list[str]:
+    """What to know of a warm-up that the learning rate's schedule does not have."""
+    steps, schedule = config.training.lr_warmup_steps, config.training.lr_scheduler
+    if not steps or schedule != "constant":
+        return []
+    return [f"training.lr_warmup_steps: {schedule} has no warm-up; set training.lr_scheduler={schedule}_with_warmup."]
 
 
 def num_weights(method: Method, parts: dict[str, nn.Module]) -> int:

@@ -18,7 +18,7 @@ SCENES = "scenes"
 """The file beside the recipes that lists the scenes."""
 
 EFFORTS = {
-    "quick": ("study.folds=1", "study.readings=3", "study.final=false"),
+    "quick": ("study.folds=1", "study.unet_folds=1", "study.seeds=1", "study.readings=3", "study.final=false"),
     "balanced": (),
     "thorough": ("study.folds=5", "study.unet_folds=5", "study.seeds=3"),
 }

@@ -80,7 +80,7 @@ class TrainingConfig(Section):
     """How the learning rate moves over the steps."""
 
     lr_warmup_steps: NonNegativeInt = 0
-    """Steps over which the learning rate rises from 0."""
+    """Steps over which the learning rate rises from 0; `constant` has none."""
 
     max_grad_norm: PositiveFloat = 1.0
     """Gradients longer than this are scaled down to it."""

@@ -63,7 +63,7 @@ def stages_of(costs: Costs, packs: Sequence[int], photos: int) -> Iterator[Stage
         seconds = sum(to_train + costs.train(loras[-1], pack) for pack in packs)  # others are padded to the widest
         what = f"{config.method.lora.max_train_steps} steps, {sum(packs)} LoRAs, {max(packs)} at once"
         yield Stage("train.lora", "train LoRAs", seconds, costs.gib(loras[-1], max(packs)), what)
-    heldout = photos / study.folds if study.folds > 1 else config.prepare.num_heldout or min(4, max(1, photos // 5))
+    heldout = config.prepare.num_heldout or (photos / study.folds if study.folds > 1 else min(4, max(1, photos // 5)))
     cells = round(heldout * config.evaluation.num_timesteps * config.evaluation.num_noises)
     losses, readings = costs.passes(cells, READ_AT_ONCE), trials * study.readings
     likeness = to_paint + costs.paint(len(generation.scenes)) if study.readings > 1 else 0.0

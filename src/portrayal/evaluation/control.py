@@ -59,10 +59,11 @@ def pose(image: Image.Image, _: ControlConfig, base: BaseModel) -> Image.Image:
 def edges_kept(
     pictures: Sequence[Image.Image], control: Image.Image, settings: ControlConfig, _: PoseReader | None
 ) -> Floats:
-    """F1 of each picture's edges against the control image."""
+    """F1 of each picture's edges against the control image, at its size: a second pass makes pictures larger."""
     thresholds = {"low_threshold": settings.low_threshold, "high_threshold": settings.high_threshold}
     wanted = np.asarray(control.convert("L")) > 127  # a ready-made one may have been softened by scaling
-    return np.array([edge_f1(np.asarray(canny(picture, **thresholds).convert("L")), wanted) for picture in pictures])
+    edges = [canny(picture.resize(control.size, Image.Resampling.LANCZOS), **thresholds) for picture in pictures]
+    return np.array([edge_f1(np.asarray(image.convert("L")), wanted) for image in edges])
 
 
 def joints_kept(

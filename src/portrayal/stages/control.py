@@ -62,10 +62,9 @@ def run_control(run: Run, kind: str) -> Control:
     controlnet = controlnet_for(run, kind)
     image = run.folder / "images" / "control" / kind / "control.png"
     if not image.is_file():
-        reference = reference_picture(run)
-        side = run.config.base.resolution or base_of(run).resolution
+        reference, size = reference_picture(run), generator_of(run).size
         ready_made = run.config.control.reference_is_control_image
-        made = control_image(run, kind, reference, (side, side), ready_made=ready_made)
+        made = control_image(run, kind, reference, size, ready_made=ready_made)
         save(fit(reference, made.size), reference_path(run))
         save(made, image)
     with Image.open(image) as opened:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from portrayal.training.task import TrainingData
 
 CLASS_SETTINGS = ("num_inference_steps", "sampler", "guidance_scale", "negative_prompt", "batch_size")
+READ_WITH = ("config", "prediction_type")
+"""What else than its weights makes a base what it is, where the settings say so."""
 CLASS_IMAGE_SEED = 0  # not the run's, so that every run on a base shares them
 
 
@@ -140,8 +142,10 @@ def painted_class_images(run: Run, count: int, progress: Progress, processes: Pr
     plain = {"width": None, "height": None, "hires_scale": 1.0}
     painting = config.generation.model_copy(update=plain)
     generation = painting.model_dump(include={*CLASS_SETTINGS})
+    read_with = [(name, value) for name in READ_WITH if (value := getattr(config.base, name)) is not None]
+    base_hash = run.provenance["base"]["sha256"]
     key = fingerprint(
-        [run.provenance["base"]["sha256"], prompt, generation, config.base.resolution, config.training.mixed_precision]
+        [base_hash, prompt, generation, config.base.resolution, config.training.mixed_precision, *read_with]
     )
     generator = replace(generator_of(run), settings=painting)
 

@@ -65,6 +65,8 @@ def paint_like(
     }
     prompts = list(prompts) or [told["prompt"]]
     if run is None:
+        if models and list(models) != ["base"]:
+            raise UsageError(f"{models[0]} is a model of a run.", "Give the run's folder before --like.")
         if told["model"] != "base" and not models:
             raise UsageError(
                 f"{picture} was painted by {told['model']} of a run.", "Give the run's folder before --like."

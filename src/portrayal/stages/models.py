@@ -115,17 +115,16 @@ def models_needed(config: Any) -> list[dict[str, Any]]:
 
 def needed_names(config: Any) -> set[str]:
     """Names and hub ids of the models of others that settings ask for; `pocket` brings its own."""
-    base = config.base.name
+    base, kinds = config.base.name, config.control.kinds if config.control.enabled else ()
+    controlnets = {kind: config.control.controlnet_of(kind) for kind in kinds}
+    named = {name for name in controlnets.values() if name != "auto"}
+    named |= {config.base.vae} if config.base.vae else set()
+    named |= {"clipseg"} if config.prepare.masks == "model" else set()
     if base in ("auto", "pocket"):
-        return set()
-    kinds = config.control.kinds if config.control.enabled else ()
-    named = {base, config.base.vae or "", "clip", "dinov2", "yunet"} | {
-        config.control.controlnet_of(kind) for kind in kinds
-    }
-    named |= {kind for kind in kinds if config.control.controlnet_of(kind) == "auto"}
+        return named
+    named |= {base, "clip", "dinov2", "yunet", *(kind for kind, name in controlnets.items() if name == "auto")}
     named |= {"vitpose", "rtdetr"} if "openpose" in kinds else set()
     named |= {"depth-anything"} if "depth" in kinds else set()
     identity = config.evaluation.identity
     named |= {"auraface" if config.subject.person else "dinov2"} if identity == "auto" else {identity}
-    named |= {"blip"} if config.prepare.captions == "captioner" else set()
-    return named | ({"clipseg"} if config.prepare.masks == "model" else set())
+    return named | ({"blip"} if config.prepare.captions == "captioner" else set())

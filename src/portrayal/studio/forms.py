@@ -17,8 +17,10 @@ Kind = Literal["text", "whole", "number", "yes", "choice", "choices", "list", "t
 
 HIDDEN = frozenset(
     {"recipe", "control.reference", "control.ready_made", "prepare.drop", "prepare.keep", "prepare.crop"}
+    | {"method.lora.rank"}
 )
-"""Settings that have places of their own on the page, or that only a file of this machine can be meant by."""
+"""Settings that have places of their own on the page, that only a file of this machine can be meant by, or that a study
+gives each LoRA itself."""
 
 SOURCES = frozenset(
     {"base.name", "base.config", "base.vae", "evaluation.identity", "control.controlnet", "generation.scenes"}
