@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import json
 import math
 import re
+from collections import Counter
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from portrayal.evaluation.colour import lightness_map
 from portrayal.evaluation.comparisons import AXES, LESS_IS_BETTER
 from portrayal.report import build_report
+from portrayal.report.palette import colours
+from portrayal.report.record import Model
 from portrayal.report.scores import Comparison, Interval, parse_scores
 from portrayal.report.views import View
 from portrayal.report.wording import (
@@ -31,7 +40,8 @@ from portrayal.report.wording import (
     signed_percent,
     with_article,
 )
-from tests.report.conftest import write_run
+from tests.report.conftest import SCENES, write_run
+from tests.report.drawn import read
 
 MODELS = ("base", "unet", "lora-32", "lora-64", "lora-128")
 LABELS = {"base": "Base", "unet": "Full UNet", "lora-32": "LoRA 32", "lora-64": "LoRA 64", "lora-128": "LoRA 128"}
@@ -120,8 +130,14 @@ def comparison(
     return names | {"distinguishable": better is not None}
 
 
+def color(model: str, scene: str, seed: int) -> tuple[int, int, int]:
+    """What a picture is painted in, by which it is known again."""
+    red, green, blue = hashlib.sha256(f"{model}/{scene}/{seed}".encode()).digest()[:3]
+    return red, green, blue
+
+
 def tiny(model: str, scene: str, seed: int) -> Image.Image:
-    return Image.new("RGB", (8, 8), (len(model) * 9, len(scene) * 9, seed * 50))
+    return Image.new("RGB", (8, 8), color(model, scene, seed))
 
 
 VOTES = [
@@ -306,6 +322,88 @@ def test_what_there_is_is_counted(pages: tuple[Tables, str]) -> None:
 def test_photos_of_a_fold_have_its_number(folder: Path, pages: tuple[Tables, str]) -> None:
     tags = re.findall(r'<span class="tag">(\d)</span>', (folder / "report.html").read_text())
     assert tags == ["1"] * 5 + ["2"] * 5 + ["3"] * 4
+
+
+def shown_by(folder: Path) -> list[tuple[str, tuple[int, int, int]]]:
+    """What each picture of both reports is said to be, and the color it has."""
+    html, markdown = ((folder / f"report.{kind}").read_text() for kind in ("html", "md"))
+    found = [
+        (base64.b64decode(data), alt) for data, alt in re.findall(r'webp;base64,([^"]+)"[^>]*? alt="([^"]*)"', html)
+    ]
+    found += [
+        ((folder / file).read_bytes(), alt)
+        for file, alt in re.findall(r'<img src="([^"]+)"[^>]*? alt="([^"]*)"', markdown)
+    ]
+    pictures = []
+    for content, alt in found:
+        with Image.open(io.BytesIO(content)) as image:
+            pixel: Any = image.convert("RGB").getpixel((4, 4))
+            pictures.append((unescape(alt), pixel))
+    return pictures
+
+
+def test_every_picture_is_the_one_that_it_is_said_to_be(folder: Path, pages: tuple[Tables, str]) -> None:
+    """By its model, scene, seed and strength of control; one text may name the pictures of several seeds."""
+    names = {"the base": "base", "the full UNet": "unet"} | {LABELS[name]: name for name in MODELS if "lora" in name}
+    kinds = {"outline": "canny", "pose": "openpose"}
+    counted = Counter[str]()
+    for alt, found in shown_by(folder):
+        painted = re.fullmatch(r"(\w+), painted by (.+)", alt)
+        held = re.fullmatch(r"Painted (?:to|without) the (\w+)(?: at strength ([\d.]+))? by (.+)", alt)
+        if painted:
+            scene, model = painted[1].lower(), names[painted[2]]
+            assert found in [color(model, scene, seed) for seed in range(2)], alt
+            counted["painted"] += 1
+        elif held:
+            model, kind = names[held[3]], kinds[held[1]]
+            stem, scene = (f"{model}-{kind}-{held[2]}", "street") if held[2] else (model, "office")
+            assert found in [color(stem, scene, seed) for seed in range(4)], alt
+            counted["held"] += 1
+        elif number := re.fullmatch(r"a photo of sks woman, number (\d+)", alt):
+            assert found == color("photo", list(SCENES)[int(number[1]) % 5], int(number[1])), alt
+            counted["photo"] += 1
+    # in each report 6 at the top, 5 scenes of 3 models side by side and of 5 models with 2 seeds; 14 photos and one
+    # at the top; for outline and pose 3 models, one seed at 3 strengths and 3 seeds at the greatest
+    assert counted == {"painted": 2 * (6 + 15 + 50), "photo": 2 * (14 + 1), "held": 2 * 2 * 3 * (3 + 3)}
+
+
+def test_pictures_stand_in_their_columns_and_seeds_in_order(folder: Path, pages: tuple[Tables, str]) -> None:
+    html = (folder / "report.html").read_text()
+    grid = html[html.index('<table class="grid"') :]
+    grid = grid[: grid.index("</table>")]
+    assert re.findall(r"</i>([^<]+)</th>", grid) == [LABELS[name] for name in MODELS]
+    for scene, line in zip(SCENES, grid.split("<tr>")[2:], strict=True):
+        assert f'<th scope="row">{scene.capitalize()}</th>' in line
+        pixels: list[Any] = []
+        for data in re.findall(r'webp;base64,([^"]+)"', line):
+            with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+                pixels.append(image.convert("RGB").getpixel((4, 4)))
+        assert pixels == [color(model, scene, seed) for model in MODELS for seed in range(2)]
+
+
+def test_the_lightness_chart_is_of_each_model_s_own_pictures(folder: Path, pages: tuple[Tables, str]) -> None:
+    (panel,) = read((folder / "report" / "chart-lightness.svg").read_bytes())
+    assert list(panel.y.ticks) == ["Photos", *(LABELS[name] for name in MODELS)]
+    scores = parse_scores(json.loads((folder / "scores.json").read_text()))
+    models = [Model(row, True, {}, None) for row in scores.models]
+    for model in models:
+        mine = [color(model.name, scene, seed) for scene in SCENES for seed in range(2)]
+        lightness = [float(lightness_map(np.array([[one]], np.uint8)).mean()) for one in mine]
+        dots, (bar,) = panel.of(colours(tuple(models))[model.name].light)
+        assert sorted(dot.x for dot in dots) == [pytest.approx(value, abs=0.4) for value in sorted(lightness)]
+        assert bar.points[0][0] == pytest.approx(np.mean(lightness), abs=0.4)
+
+
+def test_how_each_model_was_trained_stands_in_its_row(pages: tuple[Tables, str]) -> None:
+    lines = [line for line in pages[1].splitlines() if line.count("|") == 7]
+    assert "| Model | Rank | Alpha | Trained weights | File | Training took |" in lines
+    cards = [line for line in lines if " MB " in line]
+    assert [[cell.strip() for cell in line.strip("|").split("|")] for line in cards] == [
+        ["Full UNet", "–", "–", "859.5 million", "1719 MB", "5 min 12 s"],
+        ["LoRA 32", "32", "32", "6.4 million", "12.8 MB", "41 s"],
+        ["LoRA 64", "64", "64", "12.8 million", "25.6 MB", "41 s"],
+        ["LoRA 128", "128", "128", "25.6 million", "51.2 MB", "41 s"],
+    ]
 
 
 def test_without_likeness_ranks_are_compared_by_the_change_of_their_loss(folder: Path, tmp_path: Path) -> None:
