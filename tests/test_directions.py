@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from portrayal.report.wording import counted
+from portrayal.evaluation.phrases import number
+from portrayal.report.wording import counted, fixed, signed
 from portrayal.sentences import Said, say, templates
 from portrayal.studio.texts import Entry, Texts, entries, plural_form
 
@@ -319,3 +320,10 @@ def test_a_plural_is_chosen_by_its_own_count() -> None:
     said = say("basis.photos_in_folds", photos=photos, n=5)
     assert (said, Texts("ru").said(said)) == ("1 held-out photo in 5 folds", "1 отложенной фотографии из 5 частей")
     assert isinstance(said, Said)
+
+
+@pytest.mark.parametrize("value", [-0.004, 0.0, 0.004])
+def test_what_rounds_to_nought_has_no_sign(value: float) -> None:
+    assert (fixed(value), signed(value, 2), number(value, 2), number(value, 2, sign=True)) == ("0.00",) * 4
+    assert [Texts(language).number(value, 2) for language in ("en", "ru")] == ["0.00", "0,00"]
+    assert [Texts(language).percent(value) for language in ("en", "ru")] == ["0%", "0\u00a0%"]

@@ -364,3 +364,17 @@ def test_an_interval_is_told_from_low_to_high_with_its_unit_once() -> None:
     assert level(value, 1, " %") == "−1.5 % (95 % interval −2.2 to 0.8 %)"
     assert SAID["ru"](shown(value, 2, " %")).replace("\u00a0", " ") == "−1,50 % (от −2,25 до +0,75 %)"
     assert shown(Interval(1.0, None, None), 1, " %") == "+1.0 % (no interval)"
+
+
+def test_every_number_below_nought_has_a_proper_minus() -> None:
+    """Likeness of strangers may be; so may that of a model, with control or without."""
+    levels = Levels(Interval(0.5, 0.4, 0.6), Interval(-0.02, -0.1, 0.06))
+    identity = np.array([[-0.12, -0.08], [-0.22, -0.18]])
+    control = [ControlEvidence("lora-8", (0.0, 1.0), np.array([[0.2, 0.21], [0.6, 0.61]]), identity)]
+    models = [model(name, identity=-0.1, prompt=-0.05) for name in ("lora-8", "lora-16")]
+    verdict = judge(base(identity=-0.2, prompt=-0.05), *models, levels=levels, control=control)
+    told = " ".join(findings(verdict, "en"))
+    assert not re.search(r"-\d", told), told
+    for words in ("a stranger does (−0.02)", "LoRA 8 −0.10 and", "fidelity −0.04", "−0.10 without it, −0.20 with it"):
+        assert words in told, words
+    assert not re.search(r"-\d", " ".join(findings(verdict, "ru")))
