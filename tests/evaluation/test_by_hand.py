@@ -35,7 +35,7 @@ from portrayal.config import Config, Trial
 from portrayal.evaluation.curves import Curve
 from portrayal.evaluation.evaluate import score
 from portrayal.evaluation.evidence import Evidence, PaintedModel, PaintedTraining
-from portrayal.evaluation.intervals import Interval
+from portrayal.evaluation.intervals import Estimate, Interval
 from portrayal.evaluation.sweep import ControlledPictures
 from portrayal.models.encoders import Encoders, Scorer
 from portrayal.studio.compare import verdict_of
@@ -502,6 +502,19 @@ def test_a_gate_has_a_third_of_a_fifth_and_is_lost_by_more_than_the_margin(score
         assert found["difference"]["low"] > 0.005
     assert pair(scores, "prompt", "lora-8", "lora-32")["distinguishable"] is False
     assert scores["verdict"]["set_aside"] == {"lora-64": ["prompt"]}
+
+
+@pytest.mark.parametrize("degrees", [1, 2])
+@pytest.mark.parametrize("t", [0.5, 1.0, 3.0, 12.7, 60.0])
+def test_p_is_what_lies_outside_on_both_sides_and_agrees_with_the_interval(t: float, degrees: int) -> None:
+    """With one degree p = 1 - 2 / π · arctan t: a half at t = 1. An interval at 1 - p just reaches 0."""
+    for sign in (1, -1):
+        found = Estimate(sign * 0.01 * t, 0.01, degrees)
+        assert found.p_value == close(p_value(t, degrees))
+        narrow, wide = (found.interval(1 - found.p_value * share) for share in (1.01, 0.99))
+        assert (narrow.excludes_zero, wide.excludes_zero) == (True, False)
+    assert Estimate(0.1, 0.0, degrees).p_value == 0
+    assert Estimate(0.0, 0.1, degrees).p_value == Estimate(0.1, 0.0, 0).p_value == 1
 
 
 # The verdict -----------------------------------------------------------------------------------------------------
