@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMScheduler
 
 from portrayal import randomness
 from portrayal.config import LoraMethod
@@ -228,3 +231,78 @@ def test_timesteps_cover_the_whole_schedule_evenly(strata: int) -> None:
         assert 0 <= found[0] < 0.05
         assert 0.95 < found[-1] < 1
         assert found.mean() == pytest.approx(0.5, abs=0.02)
+
+
+TRAINING_STAGES = (
+    *("lora.init", "train.noise", "train.latents", "train.dropout", "train.rounding", "train.shapes"),
+    *("train.caption_dropout", "train.order.photos", "train.order.class_images"),
+)
+JUDGING_STAGES = ("heldout.noise", "heldout.timesteps")
+
+
+def record_seeds(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[int]]:
+    """Seeds by stage, of everything that is drawn from here on."""
+    asked: dict[str, set[int]] = {}
+
+    def recorded(seed: int, stage: str, rank: int = 0, step: int = 0) -> int:
+        found = derived_seed(seed, stage, rank, step)
+        asked.setdefault(stage, set()).add(found % 2**32)
+        return found
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("portrayal.") and getattr(module, "derived_seed", None) is derived_seed:
+            monkeypatch.setattr(module, "derived_seed", recorded)
+    return asked
+
+
+def test_what_is_drawn_in_training_and_in_judging_is_drawn_by_stages_that_differ(
+    pocket, encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked for when a LoRA is trained and judged, with all that draws at random in between."""
+    method = LoraMethod(rank=2, max_train_steps=2)
+    config = load_config(None, ["training.mixed_precision=no", "training.caption_dropout=0.5"])
+    asked = record_seeds(monkeypatch)
+    with session(pocket, [Task("m", method, encoded, tmp_path / "m")], config, tmp_path / "work") as state:
+        for _ in range(2):
+            train_step(state)
+    training = {stage: set(seeds) for stage, seeds in asked.items()}
+    assert {"train.noise", "train.latents", "train.order.photos", "lora.init"} <= training.keys() <= {*TRAINING_STAGES}
+    asked.clear()
+    heldout_losses(pocket, two(encoded.photos[0]), GRID)
+    assert asked.keys() == {*JUDGING_STAGES}
+    for scene in config.generation.scenes:
+        picture_seed(config.seed, scene, 0)
+    assert asked.keys() == {*JUDGING_STAGES, *(f"images.{scene}" for scene in config.generation.scenes)}
+    assert not set().union(*training.values()) & set().union(*asked.values())
+
+
+def test_one_held_out_loss_by_hand() -> None:
+    """Noise that is found again from `√ᾱ · s · m + √(1 - ᾱ) · noise` as if the latent were 0, and the prompt's q.
+
+    A UNet that divides by √(1 - ᾱ) and adds q is off by √(ᾱ / (1 - ᾱ)) · s · m + q at every place, whatever the noise:
+    the latent's mean m times the VAE's factor s, at the photo's own timesteps, with its own prompt.
+    """
+    scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear", beta_start=1e-4, beta_end=0.02)
+    alphas = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+    factor, means, prompts = 0.5, np.array([0.8, -0.3, 2.0]), np.array([0.1, 0.4, -0.2])
+
+    def unet(noisy: torch.Tensor, timesteps: torch.Tensor, embeds: torch.Tensor) -> SimpleNamespace:
+        spread = torch.tensor(np.sqrt(1 - alphas[timesteps.numpy()]), dtype=torch.float32)
+        return SimpleNamespace(sample=noisy / spread[:, None, None, None] + embeds[:, :1, :1, None])
+
+    base: Any = SimpleNamespace(
+        noise_scheduler=scheduler,
+        unet=unet,
+        vae=SimpleNamespace(config=SimpleNamespace(scaling_factor=factor)),
+        text_encoder=lambda ids: (torch.tensor(prompts, dtype=torch.float32)[ids][..., None],),
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+    )
+    mean = torch.tensor(means, dtype=torch.float32)[:, None, None, None].expand(3, 4, 8, 8)
+    ids = torch.arange(3)[:, None]
+    data = EncodedDataset(("a", "b", "c"), mean, torch.full_like(mean, 100.0), ids, torch.zeros(3, 1, 1))
+    places = [5, 0, 2]
+    grid = HeldoutGrid(num_timesteps=4, num_noises=3, seed=1, batch_size=7)
+    alpha = alphas[grid.timesteps(places, 1000)]
+    by_hand = (np.sqrt(alpha / (1 - alpha)) * factor * means[:, None, None] + prompts[:, None, None]) ** 2
+    assert heldout_losses(base, data, grid, places) == pytest.approx(by_hand, rel=2e-3)

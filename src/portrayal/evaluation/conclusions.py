@@ -145,7 +145,7 @@ def _place(score: Interval, levels: Levels) -> Said:
     value = level(score)
     if levels.identity_real is None or levels.identity_stranger is None:
         return say("identity.has", level=value)
-    real, stranger = f"{levels.identity_real.mean:.2f}", f"{levels.identity_stranger.mean:.2f}"
+    real, stranger = (number(one.mean, 2) for one in (levels.identity_real, levels.identity_stranger))
     share = normalised(score.mean, levels.identity_stranger.mean, levels.identity_real.mean)
     if share is None:
         return say("identity.untold", level=value, real=real, stranger=stranger)
@@ -220,7 +220,7 @@ def _sides(setting: Setting, unet: ModelEvidence, lora: ModelEvidence) -> Said:
 def _prompt(setting: Setting, model: ModelEvidence) -> Said:
     if not model.measured("prompt"):
         return say("prompt.none")
-    value = f"{model.mean('prompt'):.3f}"
+    value = number(model.mean("prompt"), 3)
     found = setting.comparisons.find("prompt", model, setting.choice.base)
     if found is None:
         return say("prompt.no_base", model=model.title, value=value)
@@ -346,7 +346,7 @@ def _reading(model: ModelEvidence, axis: Axis) -> Said:
     if axis == "heldout_loss":
         value = f"{number(100 * float(np.expm1(model.mean(axis))), 2, sign=True)} %"
     else:
-        value = f"{model.mean(axis):.2f}"
+        value = number(model.mean(axis), 2)
     return say("ranks.reading", model=model.title, value=value)
 
 

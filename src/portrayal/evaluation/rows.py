@@ -31,7 +31,7 @@ def model_json(
         for name in measured[0].colours
     }
     colour["lightness_difference"] = lightness.mean - float(judge.photo_colours["lightness"].mean())
-    losses = {photo: np.mean(values) for one in painted.trainings for photo, values in one.losses.items()}
+    losses = [np.mean(found) for found in losses_by_photo(painted).values()]
     gain = level(found, "heldout_loss")
     assert gain is not None
     return {
@@ -39,7 +39,7 @@ def model_json(
         "kind": painted.kind,
         "rank": painted.rank,
         "step": painted.curve.best_step if painted.curve else None,
-        "heldout_loss": interval_json(mean_estimate(list(losses.values())).interval()),
+        "heldout_loss": interval_json(mean_estimate(losses).interval()),
         "heldout_gain": interval_json(heldout_gain(gain)),
         "identity": interval_json(identity),
         "identity_normalised": share,
@@ -52,6 +52,15 @@ def model_json(
         "curve": painted.curve.as_json() if painted.curve else None,
         "trainings": [] if painted.kind == "base" else [training_json(one.training) for one in measured],
     }
+
+
+def losses_by_photo(painted: PaintedModel) -> dict[str, list[Any]]:
+    """Held-out losses of each photo by every training that it was held out of."""
+    found: dict[str, list[Any]] = {}
+    for training in painted.trainings:
+        for photo, values in training.losses.items():
+            found.setdefault(photo, []).append(values)
+    return found
 
 
 def training_json(training: Training) -> dict[str, Any]:

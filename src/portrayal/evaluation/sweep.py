@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from portrayal.evaluation.intervals import Floats, Interval, mean_estimate
-from portrayal.evaluation.phrases import level, shown
+from portrayal.evaluation.phrases import level, number, shown
 from portrayal.sentences import Said, clauses, paragraph, say
 
 
@@ -97,11 +97,11 @@ def _finding(found: ControlEvidence, ceiling: ControlEvidence | None, titles: Ma
         key = "control.kept_more" if gain.excludes_zero else "control.kept_more_open"
         told = [say(key, measure=measure, level=kept, gain=shown(gain, 2))]
     if ceiling is not None and ceiling.agreement is not None:
-        told.append(say("control.ceiling", value=f"{ceiling.agreement[-1].mean():.2f}"))
+        told.append(say("control.ceiling", value=number(float(ceiling.agreement[-1].mean()), 2)))
     sentences = [say("control.whole", clauses=clauses(told))]
     cost = found.change(found.identity)
     if cost is not None and found.identity is not None:
-        first, last = (f"{found.identity[place].mean():.2f}" for place in (0, -1))
+        first, last = (number(float(found.identity[place].mean()), 2) for place in (0, -1))
         key = "cost_open" if not cost.excludes_zero else "costs" if cost.mean < 0 else "gains"
         start = say("control.without") if found.scales[0] == 0 else say("control.at", scale=f"{found.scales[0]:g}")
         sentences.append(say(f"control.{key}", first=first, start=start, last=last, difference=shown(cost, 3)))

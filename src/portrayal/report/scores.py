@@ -26,6 +26,11 @@ class Interval:
         """The interval of the opposite difference."""
         return Interval(-self.mean, None if self.high is None else -self.high, None if self.low is None else -self.low)
 
+    def as_change(self) -> Interval:
+        """Of the log of a ratio, the change as a share: 0.0198 is 2 % more."""
+        low, high = (None if end is None else math.expm1(end) for end in (self.low, self.high))
+        return Interval(math.expm1(self.mean), low, high)
+
 
 @dataclass(frozen=True)
 class TimestepBin:

@@ -65,7 +65,7 @@ class RankView:
 
     model: Model
     behind: Interval | None
-    """Its likeness, or held-out loss, less the leader's; nothing for the leader."""
+    """Its likeness less the leader's, or how much more held-out loss it has, as a share; nothing for the leader."""
 
     outcome: str
 
@@ -96,6 +96,10 @@ class View:
     consent: str
     licences: tuple[str, ...]
     axes: dict[str, str]
+
+    def difference(self, row: Comparison) -> Interval:
+        """Of a pair: a cosine or L*; of the held-out loss, the change as a share."""
+        return row.difference.as_change() if row.axis == "heldout_loss" else row.difference
 
     def outcome(self, row: Comparison) -> str:
         """What a comparison says, in words."""
@@ -170,6 +174,8 @@ def _ranks(record: Record) -> Iterable[RankView]:
         pair = {model.name, verdict.leader}
         found = next((row for row in verdict.comparisons if row.axis == axis and {row.a, row.b} == pair), None)
         behind = None if found is None else found.difference if found.a == model.name else found.difference.negated()
+        if behind is not None and axis == "heldout_loss":
+            behind = behind.as_change()
         if model.name in verdict.set_aside:
             outcome = "out: it " + " and ".join(_FAILED.get(gate, gate) for gate in verdict.set_aside[model.name])
         elif model.name == verdict.best_lora:

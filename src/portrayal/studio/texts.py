@@ -148,8 +148,8 @@ class Texts:
         return key in self._entries
 
     def number(self, value: float, digits: int = 0) -> str:
-        """A number as the language writes it: `1.25`, `1,25`; a true minus."""
-        text = f"{value:.{digits}f}"
+        """A number as the language writes it: `1.25`, `1,25`; a true minus, which 0 has not."""
+        text = f"{round(value, digits) + 0.0:.{digits}f}"
         return (text.replace(".", ",") if self.language == "ru" else text).replace("-", "−")
 
     def percent(self, share: float) -> str:
