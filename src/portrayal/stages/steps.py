@@ -215,5 +215,6 @@ def settle(run: Run, trial: Trial, step: int) -> None:
     if run.config.study.keep_readings:
         shutil.rmtree(chosen, ignore_errors=True)
         steps.replace(folder / "readings")
+        flush_folder(folder)
     else:
         drop_folder(steps)  # as a whole: half of it would be taken for the steps
