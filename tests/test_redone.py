@@ -22,6 +22,7 @@ from portrayal.stages import prepare as prepare_stage
 from portrayal.stages import report, train
 from portrayal.stages.evaluate import evaluated_files
 from portrayal.stages.shared import FINAL, curve_path, trained, trained_trials
+from portrayal.stages.verify import lacking
 
 Hashes = Callable[..., dict[str, str]]
 PROVENANCE = {"base": {"name": "pocket", "sha256": "0"}, "photos": ["a"], "consent": "not stated"}
@@ -316,8 +317,6 @@ def test_what_was_deleted_with_its_folder_is_trained_again(run: Run) -> None:
 
 
 def test_an_unfinished_run_is_no_damage(run: Run) -> None:
-    from portrayal.stages.verify import lacking
-
     write_text(run.folder / "report.html", "")
     write_json(run.folder / "scores.json", {"verdict": {"recommended": "lora-2"}})
     (run.model_folder("lora-2") / "pytorch_lora_weights.safetensors").unlink()
