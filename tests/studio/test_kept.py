@@ -301,3 +301,25 @@ def test_a_job_is_begun_with_the_consent_that_was_given(queue: Queue, project: P
     error = queue.job(job.id).error
     assert error is not None
     assert ("consent" in error.message) is not consent
+
+
+def test_a_project_is_gone_from_sight_at_once_when_it_is_deleted(
+    projects: Projects, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while it is emptied, it is no project with half of its photos; the rest goes the next time."""
+
+    class KilledError(BaseException):
+        pass
+
+    def killed(folder: Path, **_: object) -> None:
+        if folder.name.startswith("deleted-") or folder == project.folder:
+            (project.folder / "photos" / "a.png").unlink(missing_ok=True)
+            raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr("portrayal.studio.projects.shutil.rmtree", killed)
+        projects.delete("Ann")
+    assert projects.all() == []
+    assert not project.folder.exists()
+    projects.sweep()
+    assert not list(projects.root.rglob("a.png"))

@@ -210,9 +210,7 @@ def fault_of(path: Path) -> str:
 
     if not path.is_file():
         return "its content is gone"
-    expected = path.resolve().name
-    hashes = {SHA256_DIGITS: lambda: hash_files([path]), SHA1_DIGITS: lambda: git_hash(path)}
-    if len(expected) in hashes and hashes[len(expected)]() != expected:
+    if not named_by_content(path):
         return "its content is not what was fetched"
     if path.suffix == ".safetensors":
         try:
@@ -221,6 +219,14 @@ def fault_of(path: Path) -> str:
         except (SafetensorError, OSError) as error:
             return str(error)
     return ""
+
+
+def named_by_content(path: Path) -> bool:
+    """Whether a file has the content that its name in the hub's cache stands for; any, where the name is no hash."""
+    name = path.resolve().name
+    if len(name) == SHA256_DIGITS:
+        return hash_files([path]) == name
+    return len(name) != SHA1_DIGITS or git_hash(path) == name
 
 
 def git_hash(path: Path) -> str:
