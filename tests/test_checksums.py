@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from safetensors.torch import save_file
 from portrayal import checksums, files, lock
 from portrayal.errors import MachineError, RunConflictError
 from portrayal.models import store
+from portrayal.models.source import weights_hash
+from portrayal.parallel import in_threads
 from portrayal.run import Run
 from portrayal.settings import load_config
 from portrayal.stages import verify
@@ -306,3 +309,40 @@ def test_a_process_that_may_not_be_asked_lives(error: OSError, lives: bool, monk
 
     monkeypatch.setattr(os, "kill", asked)
     assert lock.alive(1) is lives
+
+
+# Weights and checkpoints -------------------------------------------------------------------------------------------
+
+
+def test_other_weights_of_the_same_size_are_another_base(tmp_path: Path) -> None:
+    """By which a run knows that it is not the same run, and a picture tells what painted it."""
+    seen = []
+    for number in range(3):
+        save_file({"a": torch.full((64,), float(number))}, tmp_path / "base.safetensors")
+        os.utime(tmp_path / "base.safetensors", ns=(number, number))  # clocks of disks are coarse
+        seen.append(weights_hash(tmp_path / "base.safetensors"))
+        assert seen[-1] == hashlib.sha256((tmp_path / "base.safetensors").read_bytes()).hexdigest()
+    assert len(set(seen)) == 3
+
+
+def test_older_checkpoints_go_once_the_new_one_is_there(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, {"step": 1})
+    with pytest.raises(MachineError), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "flush", lambda path: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        save_checkpoint(tmp_path, {"step": 2})
+    assert load_checkpoint(tmp_path) == {"step": 1}
+    save_checkpoint(tmp_path, {"step": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["00000002"]
+
+
+def test_work_in_threads_is_given_back_in_order_and_its_first_error_raised() -> None:
+    def act(number: int) -> int:
+        if number < 0:
+            raise ValueError(number)
+        time.sleep(0.002 * (number % 3))
+        return number**2
+
+    assert in_threads(act, range(40)) == [number**2 for number in range(40)]
+    assert in_threads(act, []) == []
+    with pytest.raises(ValueError, match="-1"):
+        in_threads(act, [3, -1, 2, -2])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 from PIL.PngImagePlugin import PngInfo
 from starlette.responses import FileResponse
 
@@ -16,7 +17,7 @@ from portrayal import UsageError
 from portrayal.files import write_bytes, write_json
 from portrayal.run import Run
 from portrayal.settings import load_config
-from portrayal.studio import serve, uploads
+from portrayal.studio import serve, uploads, votes
 from portrayal.studio.controls import accept_control
 from portrayal.studio.files import below, born_at, live_of
 from portrayal.studio.jobs import Job, Queue
@@ -323,3 +324,64 @@ def test_a_project_is_gone_from_sight_at_once_when_it_is_deleted(
     assert not project.folder.exists()
     projects.sweep()
     assert not list(projects.root.rglob("a.png"))
+
+
+# Votes -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def painted(projects: Projects) -> Project:
+    """A run that a command made, of three models that have painted; who painted a picture is told by its colour."""
+    folder = projects.root / "made"
+    settings = [
+        "study.ranks=[2]",
+        "generation.num_images_per_scene=2",
+        "generation.scenes={a = '{subject}', b = '{subject} at sea'}",
+    ]
+    run = Run.create(folder, load_config("pocket-demo", settings), PROVENANCE)
+    for model in ("base", "unet", "lora-2"):
+        for scene in ("a", "b"):
+            for number in range(2):
+                Image.new("RGB", (8, 8), COLOURS[model]).save(made_at(run.image_path(model, scene, number)))
+    return projects.open("made")
+
+
+COLOURS = {"base": "red", "unet": "blue", "lora-2": "green"}
+
+
+def made_at(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def colour(path: Path) -> tuple[int, ...]:
+    with Image.open(path) as image:
+        found = image.convert("RGB").getpixel((0, 0))
+    assert isinstance(found, tuple)
+    return tuple(map(int, found))
+
+
+def test_a_vote_is_counted_for_the_model_whose_picture_was_chosen(painted: Project) -> None:
+    """By somebody who likes green best, then blue; and who cannot tell the first picture of a scene."""
+    liking = [colour_of(COLOURS[name]) for name in ("lora-2", "unet", "base")]
+    while (pair := votes.next_pair(painted)) is not None:
+        sides = {"a": pair.a, "b": pair.b}
+        assert {side: votes.picture_of(painted, pair.id, side) for side in ("a", "b")} == sides  # type: ignore[arg-type]
+        best = min(sides, key=lambda side: liking.index(colour(sides[side])))
+        told = votes.vote(painted, pair.id, "equal" if pair.a.stem == "0" else best)  # type: ignore[arg-type]
+        assert [colour_of(COLOURS[name]) for name in told] == [colour(pair.a), colour(pair.b)]
+    counted = {(one.a, one.b): (one.wins, one.losses, one.ties, one.share) for one in votes.tally(painted)}
+    assert counted == {
+        ("base", "unet"): (0, 2, 2, 0.0),
+        ("base", "lora-2"): (0, 2, 2, 0.0),
+        ("unet", "lora-2"): (0, 2, 2, 0.0),
+    }
+    kept = json.loads((painted.run_folder / "votes.json").read_text())
+    assert len(kept["votes"]) == 12
+    for one in kept["votes"]:
+        best = min((one["left"], one["right"]), key=["lora-2", "unet", "base"].index)
+        assert one["winner"] == (None if one["seed"] == 0 else best)
+
+
+def colour_of(name: str) -> tuple[int, ...]:
+    return ImageColor.getrgb(name)
