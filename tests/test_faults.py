@@ -28,6 +28,7 @@ from portrayal.files import atomic_folder, sweep, write_text
 from portrayal.run import Event, Run
 from portrayal.settings import load_config
 from portrayal.stages.shared import stage
+from tests.writes import Writes, watched
 
 ROOT = Path(__file__).parents[1]
 PROVENANCE = {"base": {"name": "pocket", "sha256": "0"}, "photos": ["a", "b"], "consent": "not stated"}
@@ -184,13 +185,33 @@ def smaller(config: Config) -> Config:
     )
 
 
-def test_each_write_of_a_run_may_fail_once(photos: Path, tiny_config: Config, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def undisturbed(photos: Path, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Writes]:
+    """A whole run whose disk has no faults, and what it wrote; class images of its own among it."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch, watched(folder) as writes:
+        patch.setenv("PORTRAYAL_CACHE", str(folder / "cache"))
+        return portrayal.portray(photos, smaller(tiny_config), folder / "run", consent=True), writes
+
+
+def test_every_file_of_a_run_appears_whole_and_is_on_the_disk_by_then(undisturbed: tuple[Run, Writes]) -> None:
+    """Whoever writes it, whatever library does."""
+    run, writes = undisturbed
+    assert writes.faults == []
+    names = {path.relative_to(run.folder).as_posix() for path in writes.renamed if run.folder in path.parents}
+    assert names >= {"run.json", "dataset", "models/lora-2/steps/3", "models/lora-2/method.json", "scores.json"}
+    assert any(path.match("class-images/*/0.png") for path in writes.renamed)
+
+
+def test_each_write_of_a_run_may_fail_once(
+    photos: Path, tiny_config: Config, undisturbed: tuple[Run, Writes], tmp_path: Path
+) -> None:
     """Disk full, I/O error, quota, read-only: said each time, nothing half there, and the same call goes on.
 
     Stage by stage, so that what is finished need not be looked over after each fault; then all of it as one.
     """
     config, faults, remedies, left = smaller(tiny_config), Faults(), list[str](), list[str]()
-    undisturbed, out = portrayal.portray(photos, config, tmp_path / "undisturbed", consent=True), tmp_path / "run"
+    out = tmp_path / "run"
 
     def whole() -> Run:
         return portrayal.portray(photos, config, out, consent=True)
@@ -214,7 +235,7 @@ def test_each_write_of_a_run_may_fail_once(photos: Path, tiny_config: Config, tm
     assert len(remedies) >= 40
     assert all(remedies)
     assert left == []
-    assert content(out) == content(undisturbed.folder)
+    assert content(out) == content(undisturbed[0].folder)
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_photos_are_read(

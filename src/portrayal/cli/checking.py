@@ -29,7 +29,7 @@ def verify(folder: RunFolder, as_json: JsonFlag = False) -> None:
             print_verified(found)
         if found["problems"]:
             said = f"{folder} is damaged: {'; '.join(found['problems'][:3])}."
-            fail(result, as_json, 5, said, "Delete what is named; the run's own command makes it again.")
+            fail(result, as_json, 5, said, "Delete what is named; the run's own command makes again what it needs.")
 
 
 def doctor(

@@ -120,6 +120,15 @@ def load_dataset(folder: Path) -> PreparedDataset:
     return dataset
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a dataset can be read."""
+    try:
+        load_dataset(folder)
+    except PhotosError:
+        return False
+    return True
+
+
 def _check_pictures(dataset: PreparedDataset, remedy: str) -> None:
     ids = [photo.id for photo in dataset.photos]
     if len(set(ids)) < len(ids) or not all(ID.fullmatch(photo) for photo in ids):

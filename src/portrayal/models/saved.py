@@ -35,6 +35,15 @@ def tuned(base: BaseModel, folder: Path | None, strength: float = 1.0) -> Iterat
         attached.detach()
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds the files of a trained model's weights; none of them is read."""
+    if (folder / LORA_FILE).is_file():
+        return True
+    parts = [part for part in (folder / "unet", folder / "text_encoder") if part.is_dir()]
+    whole = [(part / "config.json").is_file() and any(part.glob("*.safetensors")) for part in parts]
+    return (folder / "unet").is_dir() and all(whole)
+
+
 def attach_saved(base: BaseModel, folder: Path) -> Attached | Pack:
     """Put a trained model in place for painting and judging.
 

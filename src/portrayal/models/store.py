@@ -22,7 +22,7 @@ from portrayal.run import cache_folder, fingerprint, write_json
 
 HUB_HOST = ("huggingface.co", 443)
 PATIENCE = 2.0
-SHA256_DIGITS = 64
+SHA256_DIGITS, SHA1_DIGITS = 64, 40
 
 State = Literal["here", "missing", "damaged"]
 
@@ -190,7 +190,7 @@ def look_for(model: KnownModel) -> Found:
 
 
 def verify(model: KnownModel) -> Found:
-    """Whether a known model's files are whole: large ones are named by their hash in the hub's cache."""
+    """Whether a known model's files are whole: they are named by their hashes in the hub's cache."""
     found = look_for(model)
     if found.state == "missing":
         return found
@@ -210,8 +210,7 @@ def fault_of(path: Path) -> str:
 
     if not path.is_file():
         return "its content is gone"
-    expected = path.resolve().name
-    if len(expected) == SHA256_DIGITS and hash_files([path]) != expected:
+    if not named_by_content(path):
         return "its content is not what was fetched"
     if path.suffix == ".safetensors":
         try:
@@ -220,6 +219,20 @@ def fault_of(path: Path) -> str:
         except (SafetensorError, OSError) as error:
             return str(error)
     return ""
+
+
+def named_by_content(path: Path) -> bool:
+    """Whether a file has the content that its name in the hub's cache stands for; any, where the name is no hash."""
+    name = path.resolve().name
+    if len(name) == SHA256_DIGITS:
+        return hash_files([path]) == name
+    return len(name) != SHA1_DIGITS or git_hash(path) == name
+
+
+def git_hash(path: Path) -> str:
+    """What git calls a file's content, as the hub does where it is small: SHA-1, of no use against who means harm."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def hash_files(files: Iterable[Path]) -> str:

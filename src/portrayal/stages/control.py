@@ -11,7 +11,7 @@ from PIL import Image
 from portrayal.errors import UsageError, WeightsError
 from portrayal.processes import here
 from portrayal.run import Event, Progress, Run, atomic_path
-from portrayal.stages.evaluate import controlled_paths, scores_of
+from portrayal.stages.evaluate import all_controlled, control_path, controlled_paths, scores_of
 from portrayal.stages.shared import base_of, generator_of, in_place, silent, stage, tell, trained_models, with_article
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def run_control(run: Run, kind: str) -> Control:
     from portrayal.generation.annotators import fit
 
     controlnet = controlnet_for(run, kind)
-    image = run.folder / "images" / "control" / kind / "control.png"
+    image = control_path(run, kind)
     if not image.is_file():
         reference, size = reference_picture(run), generator_of(run).size
         ready_made = run.config.control.reference_is_control_image
@@ -151,12 +151,6 @@ def paint_controlled(run: Run, name: str, control: Control, progress: Progress) 
 
             controls = [replace(control, scale=scale)] if scale else []
             paint_missing(generator_of(run, *controls), pictures, weights, count)
-
-
-def all_controlled(run: Run, kind: str, name: str) -> bool:
-    """Whether a model's pictures of a kind are there at all strengths."""
-    scales = run.config.control.scales
-    return all(path.is_file() for scale in scales for path in controlled_paths(run, kind, name, scale))
 
 
 def controlled_models(run: Run) -> list[str]:

@@ -46,7 +46,8 @@ def measure(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
     from portrayal.evaluation.evaluate import score
 
     inputs = evaluated_files(run)
-    if run.finished("evaluate", inputs) and (run.folder / "scores.json").is_file():
+    written = all((run.folder / name).is_file() for name in ("scores.json", "looks.json"))
+    if run.finished("evaluate", inputs) and written:
         progress(Event("evaluate", "skipped"))
         return scores_of(run)
     with stage(run, "evaluate", inputs, progress) as tick:
@@ -168,11 +169,23 @@ def control_evidence(run: Run) -> list[ControlledPictures]:
     for kind in settings.kinds:
         for name in trained_models(run):
             paths = {scale: controlled_paths(run, kind, name, scale) for scale in settings.scales}
-            if all(path.is_file() for row in paths.values() for path in row):
-                (image,) = load_pictures([run.folder / "images" / "control" / kind / "control.png"])
+            if all_controlled(run, kind, name):
+                (image,) = load_pictures([control_path(run, kind)])
                 pictures = {scale: load_pictures(row) for scale, row in paths.items()}
                 made.append(ControlledPictures(kind, name, image, pictures))
     return made
+
+
+def all_controlled(run: Run, kind: str, name: str) -> bool:
+    """Whether a control image and a model's pictures held to it are there at all strengths."""
+    scales = run.config.control.scales
+    pictures = [path for scale in scales for path in controlled_paths(run, kind, name, scale)]
+    return all(path.is_file() for path in (control_path(run, kind), *pictures))
+
+
+def control_path(run: Run, kind: str) -> Path:
+    """Where the control image of a kind lies."""
+    return run.folder / "images" / "control" / kind / "control.png"
 
 
 def controlled_paths(run: Run, kind: str, name: str, scale: float) -> list[Path]:

@@ -40,7 +40,7 @@ def prepare(
 
 def begin(photos: Path, plan: Plan, out: Path, consent: bool | None, progress: Progress) -> Run:
     """Start the run that is planned, or open it."""
-    from portrayal.data.manifest import save_dataset
+    from portrayal.data.manifest import is_whole, save_dataset
     from portrayal.photos.examine import examine_photos
     from portrayal.photos.prepare import assemble_photos
 
@@ -56,7 +56,9 @@ def begin(photos: Path, plan: Plan, out: Path, consent: bool | None, progress: P
     if not (out / "run.json").is_file():
         check_disk(out, plan.disk_gib)
         check_memory(plan.config, plan.device, plan.unet_weights)
-    if not (out / "dataset" / "manifest.json").is_file():
+    chosen = plan.config.prepare.model_dump()
+    done = Run(out, plan.config).finished("prepare", chosen) and is_whole(out / "dataset")
+    if not done:
         prepared = replace(prepared, findings=[*prepared.findings, *advised(photos, examined, plan)])
         if plan.config.prepare.captions == "captioner":
             prepared = described(prepared, plan)
@@ -64,7 +66,7 @@ def begin(photos: Path, plan: Plan, out: Path, consent: bool | None, progress: P
             prepared = masked(prepared, plan)
     check_captions(plan, [photo.caption for photo in prepared.photos])  # before anything is written
     run = Run.create(out, plan.config, provenance(plan, list({photo.photo_id for photo in prepared.photos}), consent))
-    if run.finished("prepare", plan.config.prepare.model_dump()):
+    if done:
         progress(Event("prepare", "skipped"))
         return run
     save_dataset(
@@ -79,7 +81,7 @@ def begin(photos: Path, plan: Plan, out: Path, consent: bool | None, progress: P
         tell(run, Event("plan", "note", message=note), progress)
     for finding in prepared.findings:
         tell(run, Event("prepare", "note", message=f"{finding.file}: {finding.message}"), progress)
-    run.mark_finished("prepare", plan.config.prepare.model_dump(), time.monotonic() - started)
+    run.mark_finished("prepare", chosen, time.monotonic() - started)
     tell(run, Event("prepare", "finished"), progress)
     return run
 

@@ -20,6 +20,12 @@ def publish_model(run: Run, name: str, model: str, num_photos: int) -> None:
     write_card(run, name, model)
 
 
+def published(run: Run, name: str, model: str) -> bool:
+    """Whether what goes beside a trained model's weights is there."""
+    lora = [f"{name}.kohya.safetensors"] if isinstance(run.config.methods[model], LoraMethod) else []
+    return all((run.model_folder(name) / file).is_file() for file in ("README.md", *lora))
+
+
 def write_card(run: Run, name: str, model: str) -> None:
     """Write the model card: what it is, how to load it, the terms of the base it came from."""
     path, card = run.model_folder(name) / "README.md", card_of(run, model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from portrayal.run import Event, Progress, Run, fingerprint
@@ -22,9 +23,18 @@ def write_report(run: Run, *, progress: Progress = silent) -> Path:
     voted = [fingerprint(votes.read_text(encoding="utf-8"))] if votes.is_file() else []
     inputs = [fingerprint(scores_of(run)), *evaluated_files(run), *voted]
     page = run.folder / "report.html"
-    if run.finished("report", inputs) and page.is_file():
+    if run.finished("report", inputs) and written(run):
         progress(Event("report", "skipped"))
         return page
     with stage(run, "report", inputs, progress):
         html, _ = build_report(run.folder)
     return html
+
+
+def written(run: Run) -> bool:
+    """Whether both reports are there, with the pictures of the second."""
+    page, text = run.folder / "report.html", run.folder / "report.md"
+    if not page.is_file() or not text.is_file():
+        return False
+    pictures = re.findall(r"\breport/[\w.+-]+", text.read_text(encoding="utf-8"))
+    return all((run.folder / name).is_file() for name in pictures)

@@ -282,12 +282,29 @@ def trained_models(run: Run) -> dict[str, Path | None]:
 
 def trained_trials(run: Run) -> list[Trial]:
     """The study's trainings that are done and whose step is chosen."""
-    folders = {trial: run.model_folder(trial.name) for trial in run.config.trials.values()}
     return [
         trial
-        for trial, folder in folders.items()
-        if (folder / "method.json").is_file() and not (folder / "steps").is_dir()
+        for trial in run.config.trials.values()
+        if trained(run, trial.name) and not (run.model_folder(trial.name) / "steps").is_dir()
     ]
+
+
+def trained(run: Run, name: str) -> bool:
+    """Whether a training has come to its end, and what came of it is there: weights, losses, its model's curve."""
+    from portrayal.models.saved import has_weights
+
+    folder, trial = run.model_folder(name), run.config.trials.get(name)
+    if not (folder / "method.json").is_file():
+        return False
+    if (folder / "steps").is_dir():  # whose step is still to be chosen
+        return True
+    judged = [] if trial is None else [folder / "heldout.json", curve_path(run, trial.model)]
+    return has_weights(folder) and all(path.is_file() for path in judged)
+
+
+def curve_path(run: Run, model: str) -> Path:
+    """Where the curve of a model lies."""
+    return run.model_folder(model) / "curve.json"
 
 
 def checked_name(name: str, known: Any) -> str:

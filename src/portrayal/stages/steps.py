@@ -13,7 +13,7 @@ from portrayal.files import drop_folder, flush_folder
 from portrayal.processes import here
 from portrayal.run import Event, Progress, Run, write_json
 from portrayal.stages.data import heldout_data
-from portrayal.stages.shared import base_of, dataset_of, encoders_of, generator_of, stage
+from portrayal.stages.shared import base_of, curve_path, dataset_of, encoders_of, generator_of, stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,11 +50,6 @@ def look_together(run: Run, models: Sequence[str]) -> None:
     for trial, step in processes.mine(readings):
         read_step(run, trial, step)
     processes.wait()
-
-
-def curve_path(run: Run, model: str) -> Path:
-    """Where the curve of a model lies."""
-    return run.model_folder(model) / "curve.json"
 
 
 def curve_of_model(run: Run, model: str) -> Curve:
@@ -215,5 +210,6 @@ def settle(run: Run, trial: Trial, step: int) -> None:
     if run.config.study.keep_readings:
         shutil.rmtree(chosen, ignore_errors=True)
         steps.replace(folder / "readings")
+        flush_folder(folder)
     else:
         drop_folder(steps)  # as a whole: half of it would be taken for the steps

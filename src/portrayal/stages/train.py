@@ -20,9 +20,19 @@ from portrayal.randomness import derived_seed
 from portrayal.run import Event, Progress, Run, fingerprint, write_json
 from portrayal.stages.data import encode_together, num_photos, training_data
 from portrayal.stages.onlook import onlooker_of, steps_of
-from portrayal.stages.publish import publish_model
-from portrayal.stages.shared import FINAL, alone, base_of, checked_name, shared_stage, silent, tell
-from portrayal.stages.steps import choose_steps, samples_folder
+from portrayal.stages.publish import publish_model, published
+from portrayal.stages.shared import (
+    FINAL,
+    alone,
+    base_of,
+    checked_name,
+    curve_path,
+    shared_stage,
+    silent,
+    tell,
+    trained,
+)
+from portrayal.stages.steps import choose_steps
 
 if TYPE_CHECKING:
     from portrayal.training.onlooker import Onlooker
@@ -46,6 +56,8 @@ def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent, 
     chosen = [checked_name(name, run.config.methods) for name in models] or list(run.config.methods)
     trials = [trial for trial in run.config.trials.values() if trial.model in chosen]
     processes = here()
+    if processes.first:
+        drop_curves(run, chosen)
     shares = processes.agree(shared_out(run, trials, processes))
     if not all(trained(run, trial.name) for trial in trials):
         encode_together(run, progress)
@@ -57,9 +69,27 @@ def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent, 
     processes.wait()
     choose_steps(run, chosen, progress)
     for name in chosen if processes.first else ():
-        if not (run.model_folder(name) / "README.md").is_file():
+        if not published(run, name, name):
             publish_model(run, name, name, num_photos(run, 0))
     processes.wait()
+
+
+def drop_curves(run: Run, models: Sequence[str]) -> None:
+    """Let the curve of a model go of which a training is done anew: all are then, for it is drawn over all of them."""
+    for trial in run.config.trials.values():
+        if trial.model in models and not trained(run, trial.name):
+            curve_path(run, trial.model).unlink(missing_ok=True)
+
+
+def clear(run: Run, name: str) -> None:
+    """Let go of what is left of a training that is done anew, and of what was painted with it."""
+    drop_folder(run.model_folder(name))
+    images = run.folder / "images"
+    for folder in [
+        *(images / kind / name for kind in ("", "class", "steps", "now")),
+        *images.glob(f"control/*/{name}"),
+    ]:
+        drop_folder(folder)
 
 
 def shared_out(run: Run, trials: Sequence[Trial], processes: Processes) -> list[tuple[list[str], int | None]]:
@@ -99,10 +129,12 @@ def train_final(run: Run, model: str, last_step: int, *, progress: Progress = si
     folder, settings = run.model_folder(FINAL), {"model": model, "step": last_step}
     work = folder.with_name(f".{FINAL}.training")
     if run.finished(f"train.{FINAL}", settings) and trained(run, FINAL):
+        if processes.first and not published(run, FINAL, model):
+            publish_model(run, FINAL, model, num_photos(run, None))
         progress(Event(f"train.{FINAL}", "skipped"))
         return
     if processes.first:
-        drop_folder(folder)  # of another model, or to another step
+        clear(run, FINAL)  # of another model, or to another step
     with (
         onlooking(run, live=False) as onlooker,
         shared_stage(run, f"train.{FINAL}", settings, progress, processes, stops=False) as tick,
@@ -112,11 +144,6 @@ def train_final(run: Run, model: str, last_step: int, *, progress: Progress = si
         trainer.train(base_of(run), [task], run.config, work, tick, tell, processes, onlooker)
         if processes.first:
             publish_model(run, FINAL, model, num_photos(run, None))
-
-
-def trained(run: Run, name: str) -> bool:
-    """Whether a training has come to its end."""
-    return (run.model_folder(name) / "method.json").is_file()
 
 
 def together(trials: Sequence[Trial], config: Config, most: int, begun: Sequence[list[str]] = ()) -> list[list[str]]:
@@ -167,9 +194,9 @@ def train_together(
         return
     if not work_folder(run, names).is_dir():  # nothing to go on from: those that are there need not ride along
         names = missing
+        for name in missing if processes.first else ():
+            clear(run, name)
     work = work_folder(run, names)
-    if not work.is_dir():
-        forget_images(run, names)
     if len(names) > 1:
         write_json(work / "names.json", list(names))
     settings = {name: run.config.methods[run.config.trials[name].model].model_dump() for name in names}
@@ -181,15 +208,6 @@ def train_together(
         tasks = [task_of(run, run.config.trials[name], data) for name in names]
         tell = teller(run, f"train.{title_of(names)}", progress)
         trainer.train(base_of(run), tasks, run.config, work, tick, tell, processes, onlooker)
-
-
-def forget_images(run: Run, names: Sequence[str]) -> None:
-    """Delete what earlier trainings of these names painted: a model that is trained anew is painted and judged anew."""
-    images = run.folder / "images"
-    for name in names:
-        folders = [images / name, images / "class" / name, samples_folder(run, name)]
-        for folder in (*folders, *(images / "control").glob(f"*/{name}")):
-            drop_folder(folder)
 
 
 @contextmanager

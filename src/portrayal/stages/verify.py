@@ -12,7 +12,7 @@ from portrayal.files import UNFINISHED
 from portrayal.run import Event, Progress, Run
 from portrayal.stages.evaluate import all_painted
 from portrayal.stages.paint import paintable
-from portrayal.stages.shared import FINAL, base_of, dataset_of, generator_of, in_place, silent, trained_trials
+from portrayal.stages.shared import FINAL, base_of, dataset_of, generator_of, in_place, silent, trained, trained_trials
 
 STEPS = 2
 """Denoising steps of a picture that only has to be one."""
@@ -75,7 +75,7 @@ def lacking(run: Run) -> list[str]:
     found = [f"{name} is not trained" for name in run.config.trials if name not in done]
     found += [f"{name} has not painted all its pictures" for name in sorted(done) if not all_painted(run, name)]
     if run.config.study.final and (run.folder / "report.html").is_file():
-        recommended = (run.model_folder(FINAL) / "method.json").is_file() or not wants_final(run)
+        recommended = trained(run, FINAL) or not wants_final(run)
         found += [] if recommended else ["the recommended model is not trained on all photos"]
     found += [f"there is no {name}" for name in ("scores.json", "report.html") if not (run.folder / name).is_file()]
     halves = [path for path in run.folder.rglob(".*") if UNFINISHED.fullmatch(path.name)]

@@ -78,7 +78,7 @@ class Guard:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
                 return
-            await PlainTextResponse(reason, status)(scope, receive, with_headers(send))
+            await PlainTextResponse(reason, status, closing(scope))(scope, receive, with_headers(send))
             return
         await Turn(scope, receive, with_headers(send), limit_of(scope["path"])).take(self.app)
 
@@ -136,6 +136,7 @@ class Turn:
         send: Of ASGI.
         limit: Bytes.
         received: Bytes so far.
+        ended: Whether all of it has arrived.
         began: Whether an answer has begun.
     """
 
@@ -144,6 +145,7 @@ class Turn:
     send: Send
     limit: int
     received: int = 0
+    ended: bool = False
     began: bool = False
 
     async def take(self, app: ASGIApp) -> None:
@@ -151,13 +153,17 @@ class Turn:
         with suppress(TooLargeError):
             await app(self.scope, self.counted, self.answered)
         if self.received > self.limit and not self.began:
-            answer = PlainTextResponse("This request is too large.", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            answer = PlainTextResponse("This request is too large.", status, closing(self.scope))
             await answer(self.scope, self.receive, self.send)
 
     async def counted(self) -> Message:
-        """The next part of the request."""
+        """The next part of the request; of one that has brought too much, no more is asked for."""
+        if self.received > self.limit:
+            raise TooLargeError
         message = await self.receive()
         self.received += len(message.get("body", b""))
+        self.ended = self.ended or not message.get("more_body", False)
         if self.received > self.limit:
             raise TooLargeError
         return message
@@ -166,7 +172,16 @@ class Turn:
         """The next part of the answer; what is said of a torn request is not passed on."""
         if self.received <= self.limit or self.began:
             self.began = self.began or message["type"] != "http.response.debug"
+            if message["type"] == "http.response.start" and not self.ended:
+                MutableHeaders(scope=message).update(closing(self.scope))
             await self.send(message)
+
+
+def closing(scope: Scope) -> dict[str, str]:
+    """Headers of an answer to a request that may have more to bring: the server would read it all, without an end."""
+    headers = Headers(scope=scope)
+    brings = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+    return {"connection": "close"} if brings and scope["type"] == "http" else {}
 
 
 def with_headers(send: Send) -> Send:
