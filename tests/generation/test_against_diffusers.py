@@ -1,4 +1,4 @@
-"""Pictures are those that diffusers' own pipelines paint with the same settings and seeds, to the last bit or nearly."""
+"""Pictures are those that diffusers' own pipelines paint with the same settings and seeds, to the last bit or so."""
 
 from __future__ import annotations
 
