@@ -141,10 +141,11 @@ def painted_class_images(run: Run, count: int, progress: Progress, processes: Pr
     plain = {"width": None, "height": None, "hires_scale": 1.0}
     painting = config.generation.model_copy(update=plain)
     generation = painting.model_dump(include={*CLASS_SETTINGS})
-    key = fingerprint(
-        [run.provenance["base"]["sha256"], prompt, generation, config.base.resolution, config.training.mixed_precision]
-    )
     generator = replace(generator_of(run), settings=painting)
+    # The base is more than its weights, whose hash is recorded: how it was taught noise, and the configs it is read by.
+    schedule = {name: value for name, value in generator.base.noise_scheduler.config.items() if name[0] != "_"}
+    base = [run.provenance["base"]["sha256"], config.base.config, schedule]
+    key = fingerprint([base, prompt, generation, config.base.resolution, config.training.mixed_precision])
 
     def paint(numbers: Sequence[int]) -> Iterator[Image.Image]:
         total = len(numbers)
