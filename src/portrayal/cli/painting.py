@@ -63,7 +63,7 @@ def generate(
     """
     with outcome("generate", as_json) as result:
         opened = None if folder is None else portrayal.Run.open(folder)
-        check_generate(opened, prompt, like, base, out, [count, seed, lora, control, control_kind, settings])
+        check_generate(opened, model, prompt, like, base, out, [count, seed, lora, control, control_kind, settings])
         with progress_lines() as progress:
             if opened is not None and prompt is None and like is None:
                 portrayal.generate(opened, model or (), progress=progress)
@@ -86,6 +86,7 @@ def generate(
 
 def check_generate(
     opened: portrayal.Run | None,
+    model: list[str] | None,
     prompt: list[str] | None,
     like: Path | None,
     base: str | None,
@@ -95,6 +96,8 @@ def check_generate(
     """Refuse flags that do not go together."""
     if opened is not None and (base is not None or out is not None):
         raise typer.BadParameter("--base and --out are for painting without a run.")
+    if opened is None and model and like is None:
+        raise typer.BadParameter("--model names a model of a run; give the run's folder.")
     if like is not None and (painting[3] or painting[4]):
         raise typer.BadParameter("--like keeps to what its picture kept to; leave --control and --control-kind out.")
     if prompt is not None or like is not None:
