@@ -12,8 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portrayal.data.batches import BatchSource, EmptyCaption
+from portrayal.data.batches import BatchSource, EmptyCaption, join
 from portrayal.data.encode import EncodedDataset
+from portrayal.randomness import generator_for
 
 
 def dataset(count: int, name: str = "photo") -> EncodedDataset:
@@ -293,3 +294,106 @@ def test_latents_are_drawn_from_their_distributions() -> None:
     spread = drawn / batches.scaling_factor - which[..., None, None, None]
     assert float(spread.mean()) == pytest.approx(0, abs=0.1)
     assert float(spread.std()) == pytest.approx(3, rel=0.05)
+
+
+# Whose numbers they are -------------------------------------------------------------------------------------------
+
+
+def told_apart(count: int, views: int, name: str, first: float) -> EncodedDataset:
+    """Pictures of which every number is their own: that of a picture, and where there are views, of a view."""
+    pictures, seen = first + torch.arange(count), first + torch.arange(views * count)
+    latents = seen.float().view(-1, 1, 1, 1).expand(-1, 2, 2, 2)
+    return EncodedDataset(
+        tuple(f"{name}{number}" for number in range(count)),
+        mean=latents.clone(),
+        std=0.01 * latents,
+        input_ids=pictures.long().view(-1, 1).expand(-1, 3).clone(),
+        prompt_embeds=pictures.float().view(-1, 1, 1).expand(-1, 3, 4).clone(),
+        masks=latents[:, :1] / 1000,
+    )
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_numbers_of_a_row_are_those_of_its_picture_and_view(rank: int) -> None:
+    """Drawn again by hand: `mean + std · noise`, with the noise of seed, process and position."""
+    photos, class_images = told_apart(5, 3, "photo", 100), told_apart(4, 1, "class", 500)
+    batches = BatchSource((photos,), (class_images,), 2, 3, 0.5, 0.25, 7, background_loss_weight=0.2)
+    views = set()
+    for position in range(15):
+        batch = batches.at(position, rank)
+        noise = torch.randn(5, 2, 2, 2, generator=generator_for(7, "train.latents", rank, position))
+        assert batch.place_weights is not None
+        for row, name in enumerate(batch.ids):
+            data = photos if row < 2 else class_images
+            picture = data.ids.index(name)
+            assert batch.input_ids[row].unique().tolist() == [data.input_ids[picture, 0]]
+            assert batch.prompt_embeds[row].unique().tolist() == [data.prompt_embeds[picture, 0, 0]]
+            expected = 0.25 * (data.mean + data.std * noise[row])[picture :: len(data)]
+            (view,) = [number for number, one in enumerate(expected) if torch.allclose(one, batch.latents[row])]
+            assert data.masks is not None
+            mask = data.masks[view * len(data) + picture]
+            assert torch.allclose(batch.place_weights[row], mask + 0.2 * (1 - mask))
+            views.add((name, view))
+    assert views == {(name, view) for name in photos.ids for view in range(3)} | {
+        (name, 0) for name in class_images.ids
+    }
+
+
+def test_latents_are_drawn_anew_at_every_seed_process_and_position(encoded) -> None:
+    """Of one photo, so that nothing else can differ."""
+    (photos,) = encoded.photos
+    batches = BatchSource((photos.subset({photos.ids[0]}),), None, 2, 2, 1.0, 1.0, seed=0)
+    drawn = [batches.at(0), batches.at(1), batches.at(2), batches.at(0, rank=1), replace(batches, seed=1).at(0)]
+    latents = [one for batch in drawn for one in batch.latents]
+    assert len({tuple(one.flatten().tolist()) for one in latents}) == len(latents) == 10
+
+
+def test_processes_read_other_photos_and_drop_other_captions() -> None:
+    empty = EmptyCaption(torch.full((3,), -1), torch.full((3, 4), -1.0), 0.5)
+    batches = replace(source(9, 9, 4), empty=empty)
+    first, second = ([batches.at(position, rank) for position in range(16)] for rank in (0, 1))
+    for what in (lambda batch: batch.ids[:4], lambda batch: batch.ids[4:], lambda batch: batch.input_ids[:4, 0] == -1):
+        one, other = ([tuple(what(batch)) for batch in batches] for batches in (first, second))
+        assert sum(a == b for a, b in zip(one, other, strict=True)) < 8
+
+
+def test_captions_are_dropped_by_share_seed_and_position() -> None:
+    empty = EmptyCaption(torch.full((3,), -1), torch.full((3, 4), -1.0), 0.5)
+
+    def dropped(share: float, seed: int = 0) -> list[tuple[bool, ...]]:
+        batches = replace(source(9, 0, 4, seed=seed), empty=replace(empty, share=share))
+        return [tuple((batches.at(position).input_ids[:, 0] == -1).tolist()) for position in range(20)]
+
+    assert dropped(0.0) == [(False,) * 4] * 20
+    assert dropped(1.0) == [(True,) * 4] * 20
+    assert len(set(dropped(0.5))) > 5
+    assert dropped(0.5) != dropped(0.5, seed=1)
+    pairs = zip(chain.from_iterable(dropped(0.2)), chain.from_iterable(dropped(0.5)), strict=True)
+    assert all(often or not seldom for seldom, often in pairs)  # one number decides at every share
+
+
+def test_joined_batches_are_one_after_another() -> None:
+    masked = replace(source(5, 3, 2, 1, seed=1), photos=(replace(dataset(5), masks=torch.zeros(5, 1, 2, 2)),))
+    batches = [source(5, 3, 2, 1).at(0), replace(masked, background_loss_weight=0.5).at(1), source(2, 0, 1).at(2)]
+
+    joined = join(batches)
+
+    assert join(batches[:1]) is batches[0]
+    assert joined.ids == tuple(name for batch in batches for name in batch.ids)
+    assert joined.is_photo == (True, True, False, True, True, False, True)
+    for name in ("latents", "input_ids", "prompt_embeds", "weights"):
+        assert torch.equal(getattr(joined, name), torch.cat([getattr(batch, name) for batch in batches]))
+    assert joined.place_weights is not None
+    assert joined.place_weights[:, 0, 0, 0].tolist() == [1, 1, 1, 0.5, 0.5, 1, 1]
+
+
+@given(st.sets(st.integers(0, 5), min_size=1), st.integers(1, 3))
+def test_all_numbers_of_a_subset_are_those_of_its_photos(kept: set[int], views: int) -> None:
+    whole = told_apart(6, views, "photo", 100)
+    part = whole.subset({f"photo{number}" for number in kept})
+    assert part.ids == tuple(f"photo{number}" for number in sorted(kept))
+    pictures = [100 + number for number in sorted(kept)]
+    seen = [100 + view * 6 + number for view in range(views) for number in sorted(kept)]
+    assert part.input_ids[:, 0].tolist() == part.prompt_embeds[:, 0, 0].tolist() == pictures
+    assert part.mean[:, 0, 0, 0].tolist() == seen
+    assert torch.allclose(part.std[:, 0, 0, 0], 0.01 * torch.tensor(seen))

@@ -145,3 +145,44 @@ def test_the_heldout_loss_reads_the_pictures_themselves(pocket) -> None:
     rows, grid = pictures(pocket.resolution), HeldoutGrid(2, 1, 0)
     plain, data = (heldout_losses(pocket, encode(pocket, rows, views=views), grid) for views in (ITSELF, VIEWS))
     assert plain.tolist() == data.tolist()
+
+
+def test_each_caption_is_that_of_its_own_picture(pocket) -> None:
+    """In no order, one of them twice."""
+    captions = ["a photo of sks woman at sea", "a photo of sks woman", "sks woman", "a photo of sks woman"]
+    image = Image.new("RGB", (pocket.resolution,) * 2, "red")
+
+    data = encode(pocket, [(f"{number}", image, caption) for number, caption in enumerate(captions)])
+
+    for row, caption in enumerate(captions):
+        assert torch.equal(data.input_ids[row], pocket.input_ids([caption])[0])
+        assert torch.allclose(data.prompt_embeds[row], pocket.encode_prompts([caption])[0], atol=1e-5)
+
+
+def test_latent_distributions_are_those_of_diffusers_own_preprocessing(pocket) -> None:
+    from diffusers.image_processor import VaeImageProcessor
+
+    rows = pictures(pocket.resolution)
+
+    data = encode(pocket, rows, batch_size=1)
+
+    with torch.no_grad():
+        pixels = VaeImageProcessor().preprocess([image for _, image, _ in rows])
+        expected = pocket.vae.encode(pixels).latent_dist
+    assert torch.allclose(data.mean, expected.mean, atol=1e-4)
+    assert torch.allclose(data.std, expected.std, atol=1e-6)
+    assert pixels.min() < -0.9
+    assert data.std.min() > 0
+
+
+def test_an_encoded_dataset_comes_back_from_its_file_as_it_was(pocket, tmp_path: Path) -> None:
+    rows = pictures(pocket.resolution)
+    data = encode(pocket, rows, {"turned": rows[0][1].getchannel(0)}, views=Views(seed=1, flip=True))
+
+    data.save(tmp_path / "data")
+
+    again = EncodedDataset.load(tmp_path / "data")
+    assert again.ids == data.ids == ("upright", "turned")
+    for name in ("mean", "std", "input_ids", "prompt_embeds", "masks"):
+        assert torch.equal(getattr(again, name), getattr(data, name))
+        assert getattr(again, name).dtype == getattr(data, name).dtype

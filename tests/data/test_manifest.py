@@ -2,9 +2,11 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from portrayal.data import manifest
@@ -154,3 +156,55 @@ def test_masks_and_nearer_squares_are_saved_and_missed_when_gone(tmp_path: Path)
     saved.mask_path(close).unlink()
     with pytest.raises(PhotosError, match="mask"):
         load_dataset(tmp_path / "dataset")
+
+
+USES: list[Literal["both", "training", "judging"]] = ["both", "training", "judging"]
+
+
+@st.composite
+def datasets(draw: st.DrawFn) -> PreparedDataset:
+    """Photos in folds or in none, some with squares to train on or to judge by alone, as `crops` and `shape` make."""
+    whole, photos = prepared().photos[0], []
+    for number in range(draw(st.integers(1, 6))):
+        fold = draw(st.none() | st.integers(0, 2))
+        ends = draw(
+            st.sampled_from([{"": "both"}, {"": "judging", "-bucket": "training"}, {"": "both", "-half": "training"}])
+        )
+        for end, use in ends.items():
+            photos.append(replace(whole, id=f"{number:012x}{end}", fold=fold, use=use, near_duplicate_of=None))
+    return PreparedDataset(Path(), 64, "a photo of sks", "woman", 3, tuple(photos), ())
+
+
+@given(datasets(), st.integers(0, 2))
+def test_a_training_and_its_judgement_share_no_photo(dataset: PreparedDataset, fold: int) -> None:
+    trained, judged = dataset.training(fold), dataset.heldout(fold)
+    assert not {photo.photo_id for photo in trained} & {photo.photo_id for photo in judged}
+    assert {photo.photo_id for photo in trained} | {photo.photo_id for photo in judged} == {
+        photo.photo_id for photo in dataset.photos
+    }
+    assert len({photo.photo_id for photo in judged}) == len(judged)  # each photo is judged by once
+
+
+@given(datasets())
+def test_squares_are_used_for_what_they_are_there_for(dataset: PreparedDataset) -> None:
+    everything = dataset.training(None)
+    assert {photo.id for photo in everything} == {photo.id for photo in dataset.photos if photo.use != "judging"}
+    for fold in range(3):
+        assert set(dataset.training(fold)) == {photo for photo in everything if photo.fold != fold}
+        assert all(photo.use != "training" for photo in dataset.heldout(fold))
+
+
+def test_each_photo_is_saved_with_its_own_picture_mask_and_caption(tmp_path: Path) -> None:
+    plain = prepared()
+    photos = [replace(photo, masked=True, caption=f"caption {number}") for number, photo in enumerate(plain.photos)]
+    masks = {photo.id: Image.new("L", (16, 16), 50 + number) for number, photo in enumerate(photos)}
+    whole = replace(plain, photos=photos, masks=masks)
+
+    save_dataset(tmp_path / "dataset", whole, resolution=16, instance_prompt="a photo", class_noun="woman", seed=3)
+
+    dataset = load_dataset(tmp_path / "dataset")
+    for number, photo in enumerate(dataset.photos):
+        assert photo.caption == f"caption {number}"
+        with Image.open(dataset.image_path(photo)) as image, Image.open(dataset.mask_path(photo)) as mask:
+            assert image.getpixel((0, 0)) == (60 * number, 0, 0)
+            assert mask.getpixel((0, 0)) == 50 + number

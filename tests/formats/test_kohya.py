@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from portrayal.formats.kohya import kohya_metadata, save_kohya_bytes, sshs_legacy_hash, sshs_model_hash, to_kohya
+from portrayal.formats.ldm import Family
 
 UNET = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0"
 TEXT = "text_encoder.text_model.encoder.layers.3.self_attn.q_proj"
@@ -142,3 +145,80 @@ def test_equal_weights_give_equal_bytes_that_safetensors_reads(tmp_path) -> None
     with safetensors.safe_open(path, "pt") as file:
         assert file.metadata() == written
         assert set(file.keys()) == set(tensors)
+
+
+def test_every_entry_of_the_header_is_what_was_told() -> None:
+    """No two of the numbers are alike, so that none can stand for another."""
+    tensors = to_kohya({UNET: pair(4)}, {UNET: 22.5})
+
+    written = kohya_metadata(
+        tensors,
+        output_name="anna",
+        rank=4,
+        alpha=22.5,
+        resolution=640,
+        trigger_phrase="a photo of sks woman",
+        num_train_images=14,
+        max_train_steps=801,
+        seed=33,
+        base_name="owner/base",
+        licence="openrail++",
+        family=Family(1024, "v_prediction"),
+        date="2026-11-22",
+    )
+
+    hashes = {key: written.pop(key) for key in ("sshs_model_hash", "sshs_legacy_hash")}
+    assert written == {
+        "ss_v2": "True",
+        "ss_base_model_version": "sd_v2_v",
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": "4",
+        "ss_network_alpha": "22.5",
+        "ss_network_args": "{}",
+        "ss_output_name": "anna",
+        "ss_resolution": "(640, 640)",
+        "ss_num_train_images": "14",
+        "ss_steps": "801",
+        "ss_seed": "33",
+        "ss_sd_model_name": "base",
+        "ss_tag_frequency": '{"anna": {"a photo of sks woman": 14}}',
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": "stable-diffusion-v2-768-v/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": "anna",
+        "modelspec.resolution": "640x640",
+        "modelspec.prediction_type": "v",
+        "modelspec.trigger_phrase": "a photo of sks woman",
+        "modelspec.license": "openrail++",
+        "modelspec.date": "2026-11-22",
+    }
+    assert list(map(len, hashes.values())) == [64, 8]
+
+
+paths = st.sampled_from(["attn1.to_q", "attn2.to_out.0", "ff.net.0.proj", "ff.net.2"]).flatmap(
+    lambda end: st.integers(0, 9).map(lambda block: f"unet.down_blocks.{block}.attentions.0.transformer_blocks.0.{end}")
+) | st.integers(0, 23).map(lambda layer: f"text_encoder.encoder.layers.{layer}.self_attn.q_proj")
+
+
+@given(
+    st.dictionaries(paths, st.tuples(st.integers(1, 5), st.floats(0.125, 512, width=32)), min_size=1, max_size=5),
+    st.text(max_size=20),
+)
+def test_any_update_and_words_come_back_from_the_file(found: dict[str, tuple[int, float]], words: str) -> None:
+    """By safetensors' own reader; kohya's names hold every path apart."""
+    pairs = {path: pair(rank, inside=rank + 2) for path, (rank, _) in found.items()}
+    alphas = {path: alpha for path, (_, alpha) in found.items()}
+    tensors = to_kohya(pairs, alphas)
+    content = save_kohya_bytes(tensors, metadata(tensors, trigger_phrase=words))
+
+    read = safetensors.torch.load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+
+    assert header["modelspec.trigger_phrase"] == words
+    assert json.loads(header["ss_tag_frequency"]) == {"anna-64": {words: 14}}
+    assert len(read) == 3 * len(pairs)
+    for path, (down, up) in pairs.items():
+        name = path.replace("unet.", "lora_unet_").replace("text_encoder.", "lora_te_text_model_").replace(".", "_")
+        assert torch.equal(read[f"{name}.lora_down.weight"], down)
+        assert torch.equal(read[f"{name}.lora_up.weight"], up)
+        assert read[f"{name}.alpha"].item() == alphas[path]

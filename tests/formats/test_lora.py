@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
@@ -18,7 +19,7 @@ from torch import Tensor
 from portrayal.errors import WeightsError
 from portrayal.formats.kohya import to_kohya
 from portrayal.formats.ldm import unet_names
-from portrayal.formats.lora import LoraLayer, delta, read_lora
+from portrayal.formats.lora import LoraLayer, delta, read_lora, to_diffusers
 from portrayal.pocket import WEIGHTS
 
 
@@ -371,3 +372,70 @@ def test_no_keys_or_shapes_break_the_reader(entries: dict[str, list[int]]) -> No
 
     with pytest.raises(WeightsError):
         read_lora(tensors, {}, layers())
+
+
+@given(
+    paths=targets,
+    ranks=st.lists(st.integers(1, 4), min_size=6, max_size=6),
+    alphas=st.lists(st.sampled_from([0.5, 1.0, 2.0, 7.5]), min_size=6, max_size=6),
+)
+def test_what_is_written_for_diffusers_is_read_as_it_was(
+    paths: list[str], ranks: list[int], alphas: list[float]
+) -> None:
+    """Every layer with a rank and an alpha of its own, told in the header by patterns."""
+    written = {}
+    for path, rank, alpha in zip(paths, ranks, alphas, strict=False):
+        one = updates([path], rank, alpha, torch.float32)[path]
+        written[path] = LoraLayer(one.down, one.up, alpha)
+
+    read = read_lora(*to_diffusers(written), layers())
+
+    assert read.keys() == written.keys()
+    for path, layer in written.items():
+        assert (read[path].rank, read[path].alpha) == (layer.rank, layer.alpha)
+        assert torch.equal(read[path].down, layer.down)
+        assert torch.equal(read[path].up, layer.up)
+
+
+@torch.no_grad()
+def test_diffusers_itself_puts_each_layer_in_its_place_at_its_own_scale(pocket, tmp_path) -> None:
+    """By PEFT, from the file; linear layers and convolutions, of several ranks and alphas, in both parts."""
+    from diffusers import StableDiffusionPipeline
+    from safetensors.torch import save_file
+
+    ends = ("attn1.to_q", "attn2.to_out.0", "conv1", "proj_in", "ff.net.0.proj", "self_attn.q_proj")
+    paths = [next(path for path in sorted(layers()) if path.endswith(end)) for end in ends]
+    written = {}
+    for number, path in enumerate(paths):
+        one = updates([path], 1 + number % 3, 0.5 + number, torch.float32)[path]
+        written[path] = LoraLayer(one.down / 9, one.up / 9, one.alpha)
+    tensors, header = to_diffusers(written)
+    save_file(tensors, tmp_path / "lora.safetensors", header)
+    parts = {"unet": copy.deepcopy(pocket.unet), "text_encoder": copy.deepcopy(pocket.text_encoder)}
+    before = {name: {key: value.clone() for key, value in part.state_dict().items()} for name, part in parts.items()}
+    pipeline = StableDiffusionPipeline(
+        **parts,
+        vae=pocket.vae,
+        tokenizer=pocket.tokenizer,
+        scheduler=pocket.noise_scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+    pipeline.load_lora_weights(tmp_path, weight_name="lora.safetensors")
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+
+    changed = set()
+    for part, module in parts.items():
+        for key, value in module.state_dict().items():
+            path = f"{part}.{key.removeprefix('text_model.').removesuffix('.weight')}"
+            update = value - before[part][key]
+            if path in written:
+                expected = delta(written[path])
+                assert torch.allclose(update, expected, atol=1e-4 * float(expected.abs().max()) + 1e-6), path
+                changed.add(path)
+            else:
+                assert not update.any(), key
+    assert changed == set(written)

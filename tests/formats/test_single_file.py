@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from portrayal.formats.ldm import Family
-from portrayal.formats.single_file import single_file_metadata, to_single_file
+from portrayal.formats.single_file import pieces_of, single_file_metadata, to_single_file
 from portrayal.pocket import WEIGHTS
 
 
@@ -86,3 +86,44 @@ def test_the_header_says_which_stable_diffusion(family: Family, architecture: st
     assert metadata["modelspec.architecture"] == architecture
     assert family.version == version
     assert all(isinstance(value, str) for value in metadata.values())
+
+
+def test_every_entry_of_a_checkpoint_s_header_is_what_was_told() -> None:
+    assert single_file_metadata(
+        title="ann", resolution=640, family=Family(1024, "v_prediction"), licence="openrail++", trigger_phrase="sks"
+    ) == {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": "stable-diffusion-v2-768-v",
+        "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
+        "modelspec.title": "ann",
+        "modelspec.resolution": "640x640",
+        "modelspec.prediction_type": "v",
+        "modelspec.trigger_phrase": "sks",
+        "modelspec.license": "openrail++",
+    }
+
+
+def test_every_weight_has_a_place_of_its_own_in_the_checkpoint_s_shape() -> None:
+    """Of models without memory: names and shapes alone. A VAE's attention is of kernels there."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with torch.device("meta"):
+        parts = {
+            "unet": UNet2DConditionModel(block_out_channels=(32, 64, 64, 64), cross_attention_dim=768),
+            "vae": AutoencoderKL(block_out_channels=(32,), layers_per_block=2),
+            "text_encoder": CLIPTextModel(CLIPTextConfig(hidden_size=768, num_hidden_layers=2)),
+        }
+    states = {part: model.state_dict() for part, model in parts.items()}
+    tensors = to_single_file(*states.values())
+    places = set()
+    for part, state in states.items():
+        names = [name for name in state if "position_ids" not in name]
+        pieces = pieces_of(part, names, tensors.keys())
+        assert pieces.keys() == set(names)
+        places |= {piece.key for piece in pieces.values()}
+        for name, piece in pieces.items():
+            attention = part == "vae" and name.endswith(".weight") and ".attentions." in name and "norm" not in name
+            assert tensors[piece.key].shape == state[name].shape + (1, 1) * attention, name
+    assert places == set(tensors)
+    assert len(places) == sum("position_ids" not in name for state in states.values() for name in state)

@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from portrayal.config import GenerationConfig
+from portrayal.config import ControlConfig, GenerationConfig
 from portrayal.errors import OutOfMemoryError, WeightsError
+from portrayal.evaluation.control import CONTROL_KINDS
 from portrayal.evaluation.metrics import edge_f1
-from portrayal.formats.png import DIGITAL_SOURCE_TYPE, read_settings
+from portrayal.formats.png import DIGITAL_SOURCE_TYPE, parse_a1111, read_settings
 from portrayal.generation.annotators import canny, fit
 from portrayal.generation.generator import Control, Generator
-from portrayal.generation.pictures import Picture, Weights, load_pictures, paint_missing, picture_seed
+from portrayal.generation.pictures import (
+    PAINTING,
+    Picture,
+    UsedLora,
+    Weights,
+    fields_of,
+    image_hash,
+    load_pictures,
+    paint_missing,
+    picture_seed,
+    with_settings,
+)
 from portrayal.models.base import SCHEDULERS
 from portrayal.models.control import find_controlnet, load_controlnet
 
@@ -285,3 +300,121 @@ def test_a_square_is_cut_from_the_middle(size: tuple[int, int]) -> None:
     assert square.size == (64, 64)
     red, _, blue = square.getpixel((32, 32))
     assert red > 200 > 50 > blue
+
+
+# Wiring ----------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_painted_again_are_painted_in_the_same_company(pocket, tmp_path: Path) -> None:
+    """Beside a prompt of another length too: batches are cut at the same places whatever is missing."""
+    long = ", ".join(["a photo of a man in the office"] * 12)
+    prompts = [long, WOMAN, WOMAN, WOMAN, WOMAN]
+    pictures = [Picture(tmp_path / f"{number}.png", prompt, number) for number, prompt in enumerate(prompts)]
+    settings = FAST.model_copy(update={"width": 32, "height": 32})
+    sizes: list[int] = []
+    hook = pocket.unet.register_forward_hook(lambda *told: sizes.append(len(told[2][0])))
+    try:
+        paint_missing(Generator(pocket, settings), pictures, Weights("base"), ignore)
+        whole, before = list(sizes), pictures[3].path.read_bytes()
+        pictures[3].path.unlink()
+        sizes.clear()
+        paint_missing(Generator(pocket, settings), pictures, Weights("base"), ignore)
+    finally:
+        hook.remove()
+    assert whole == [2, 2, 2, 2, 4, 4, 2, 2]  # with guidance two rows a picture, two steps each
+    assert sizes == [4, 4]
+    assert pictures[3].path.read_bytes() == before
+
+
+FULL = GenerationConfig(
+    num_inference_steps=3,
+    sampler="DPM++ 2M Karras",
+    guidance_scale=4.5,
+    negative_prompt="hat",
+    width=32,
+    height=48,
+    hires_scale=1.5,
+    hires_strength=0.7,
+    lora_strength=0.9,
+)
+PAINTED_BY = Weights(
+    "lora-4", "b" * 64, "", (UsedLora("lora-4", "c" * 64, 0.9, own=True), UsedLora("hat", "d" * 64, -0.5))
+)
+
+
+def test_other_tools_read_what_a_picture_was_made_with(pocket) -> None:
+    """Every field of a picture that has them all, as AUTOMATIC1111 names it."""
+    control = Control(None, Image.new("RGB", (8, 8)), 0.8, "openpose", 0.1, 0.6)
+    painter, picture = Generator(pocket, FULL, (control,)), Picture(Path("0.png"), WOMAN, 7)
+
+    with Image.open(BytesIO(with_settings(Image.new("RGB", (48, 72)), picture, painter, PAINTED_BY))) as image:
+        prompt, negative, fields = parse_a1111(image.text["parameters"])  # type: ignore[attr-defined]
+
+    assert (prompt, negative) == (f"{WOMAN} <lora:lora-4:0.9> <lora:hat:-0.5>", "hat")
+    assert fields == {
+        "Steps": "3",
+        "Sampler": "DPM++ 2M",
+        "Schedule type": "Karras",
+        "CFG scale": "4.5",
+        "Seed": "7",
+        "Size": "32x48",
+        "Model hash": "b" * 10,
+        "Model": "pocket lora-4",
+        "Denoising strength": "0.7",
+        "Hires upscale": "1.5",
+        "Lora hashes": f"lora-4: {'c' * 12}, hat: {'d' * 12}",
+        "ControlNet 0": "Module: openpose, Weight: 0.8, Guidance Start: 0.1, Guidance End: 0.6",
+        "Version": f"Portrayal {version('portrayal')}",
+    }
+    full = fields_of(picture, painter, Weights("unet", "b" * 64, "e" * 64))
+    assert full["Model hash"] == "e" * 10
+    assert "Lora hashes" not in full
+
+
+def test_a_picture_tells_all_that_it_depends_on(pocket) -> None:
+    """Every setting of painting is told, or says here why a picture does not depend on it."""
+    elsewhere = {
+        "scenes": "the prompt is told",
+        "num_images_per_scene": "the seed is told",
+        "batch_size": "changes nothing but the rounding",
+    }
+    assert {*PAINTING, "width", "height", *elsewhere} == set(GenerationConfig.model_fields)
+    control = Control(None, Image.new("RGB", (8, 8), "white"), 0.8, "openpose", 0.1, 0.6)
+    picture = Picture(Path("0.png"), WOMAN, 7)
+
+    with Image.open(
+        BytesIO(with_settings(Image.new("RGB", (48, 72)), picture, Generator(pocket, FULL, (control,)), PAINTED_BY))
+    ) as image:
+        own = json.loads(image.text["portrayal"])  # type: ignore[attr-defined]
+
+    values = FULL.model_dump()
+    assert {name: own[name] for name in (*PAINTING, "width", "height")} == {
+        name: values[name] for name in (*PAINTING, "width", "height")
+    }
+    assert (own["prompt"], own["seed"], own["model"], own["base"]) == (WOMAN, 7, "lora-4", "pocket")
+    assert (own["base_hash"], own["unet_hash"]) == ("b" * 64, "")
+    assert own["loras"] == [
+        {"name": "lora-4", "hash": "c" * 64, "strength": 0.9, "own": True},
+        {"name": "hat", "hash": "d" * 64, "strength": -0.5, "own": False},
+    ]
+    (kept,) = own["controls"]
+    assert {key: kept[key] for key in ("kind", "scale", "start", "end")} == {
+        "kind": "openpose", "scale": 0.8, "start": 0.1, "end": 0.6
+    }  # fmt: skip
+    assert kept["image"] == image_hash(control.image) != image_hash(Image.new("RGB", (8, 8)))
+
+
+@pytest.mark.parametrize(("low", "high"), [(10, 40), (100, 200), (200, 255)])
+def test_canny_s_thresholds_are_those_of_the_settings(low: int, high: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(1))
+    settings = ControlConfig(low_threshold=low, high_threshold=high)
+
+    edges = CONTROL_KINDS["canny"].annotate(image, settings, None)  # type: ignore[arg-type]
+
+    expected = cv2.Canny(np.asarray(image.convert("L")), low, high)
+    assert (np.asarray(edges.convert("L")) == expected).all()
+    agreement = CONTROL_KINDS["canny"].agreement([image], edges, settings, None)
+    assert agreement is not None
+    assert agreement.tolist() == [1]
+    assert expected.any()

@@ -72,3 +72,82 @@ def test_joints_can_be_read_back(side: int) -> None:
 def test_it_is_had_without_torch() -> None:
     code = "import sys, portrayal.generation.skeleton; sys.exit('torch' in sys.modules or 'pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+OPENPOSE = [
+    "nose",
+    "neck",
+    "right_shoulder",
+    "right_elbow",
+    "right_wrist",
+    "left_shoulder",
+    "left_elbow",
+    "left_wrist",
+    "right_hip",
+    "right_knee",
+    "right_ankle",
+    "left_hip",
+    "left_knee",
+    "left_ankle",
+    "right_eye",
+    "left_eye",
+    "right_ear",
+    "left_ear",
+]
+"""Joints in the order of OpenPose's 18 (`POSE_COCO_BODY_PARTS`), each of which has its colour."""
+
+COCO = [
+    "nose",
+    "left_eye",
+    "right_eye",
+    "left_ear",
+    "right_ear",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
+]
+"""Keypoints in the order of COCO's annotations."""
+
+BONES = [
+    "neck-right_shoulder",
+    "neck-left_shoulder",
+    "right_shoulder-right_elbow",
+    "right_elbow-right_wrist",
+    "left_shoulder-left_elbow",
+    "left_elbow-left_wrist",
+    "neck-right_hip",
+    "right_hip-right_knee",
+    "right_knee-right_ankle",
+    "neck-left_hip",
+    "left_hip-left_knee",
+    "left_knee-left_ankle",
+    "neck-nose",
+    "nose-right_eye",
+    "right_eye-right_ear",
+    "nose-left_eye",
+    "left_eye-left_ear",
+]
+"""Limbs in the order in which controlnet_aux draws and colours them."""
+
+
+@pytest.mark.parametrize("joint", [name for name in OPENPOSE if name != "neck"])
+def test_each_joint_is_drawn_in_openpose_s_colour_for_it(joint: str) -> None:
+    alone = pose(unseen=tuple(number for number, name in enumerate(COCO) if name != joint))
+    assert colours(draw_skeleton(alone, 128)) == {(0, 0, 0), COLOURS[OPENPOSE.index(joint)]}
+
+
+@pytest.mark.parametrize("bone", BONES)
+def test_each_limb_is_drawn_in_openpose_s_colour_for_it(bone: str) -> None:
+    ends = {"left_shoulder", "right_shoulder"} if "neck" in bone else set()
+    seen = ends | set(bone.split("-"))
+    drawn = colours(draw_skeleton(pose(unseen=tuple(n for n, name in enumerate(COCO) if name not in seen)), 256))
+    assert LIMB_COLOURS[BONES.index(bone)] in drawn

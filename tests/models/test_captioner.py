@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from portrayal.models.captioner import blip_captioner, load_captioner, without_looks
+from portrayal.models.captioner import BATCH, blip_captioner, load_captioner, without_looks
 from portrayal.models.source import BaseSource
 from portrayal.pocket import FRAMINGS, PLACES, WEIGHTS
 
@@ -94,3 +94,25 @@ def random_blip(folder: Path) -> Path:
     vocabulary.write_text("\n".join(words), encoding="utf-8")
     BertTokenizer(vocab=str(vocabulary)).save_pretrained(folder)
     return folder
+
+
+@torch.no_grad()
+def test_blip_s_words_are_what_it_generates_behind_the_prompt(tmp_path: Path) -> None:
+    """By its own classes, picture by picture: the sentence begins with the prompt, and the rest is what is said."""
+    from transformers import AutoTokenizer, BlipForConditionalGeneration, BlipImageProcessorPil
+
+    folder = random_blip(tmp_path / "blip")
+    model = BlipForConditionalGeneration.from_pretrained(folder).eval()
+    tokenizer, processor = AutoTokenizer.from_pretrained(folder), BlipImageProcessorPil.from_pretrained(folder)
+    rng = np.random.default_rng(3)
+    pictures = [Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)) for _ in range(BATCH + 1)]
+    captioner, said = blip_captioner(folder, torch.device("cpu")), {}
+    for prompt in ("a photo of a woman", "the red street"):
+        said[prompt] = captioner.describe(pictures, prompt)
+        tokens = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+        for picture, words in zip(pictures, said[prompt], strict=True):
+            values = processor(images=picture, return_tensors="pt").pixel_values
+            whole = model.generate(values, **tokens, num_beams=3, max_new_tokens=24, do_sample=False)[0]
+            sentence = tokenizer.decode(whole, skip_special_tokens=True)
+            assert sentence.removeprefix("[DEC] ") == f"{prompt} {words}".strip()  # the decoder's mark of a beginning
+    assert said["a photo of a woman"] != said["the red street"]

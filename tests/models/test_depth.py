@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from portrayal.config import ControlConfig
 from portrayal.evaluation.control import CONTROL_KINDS, alike
 from portrayal.generation.annotators import depth, softedge
-from portrayal.models.depth import depth_reader
+from portrayal.models.depth import DepthReader, depth_reader
 
 SETTINGS = ControlConfig()
 
@@ -76,3 +78,31 @@ def test_soft_edges_kept_are_told_from_those_lost() -> None:
     assert kept[0] > 0.99
     assert kept[1] < 0.7
     assert alike(Image.new("L", (8, 8)), picture) == 0
+
+
+def test_the_network_s_nearness_is_told_as_it_is_and_it_sees_imagenet_s_colours() -> None:
+    """A stand-in that says how red each place is: Depth Anything's numbers grow with nearness, and red is white."""
+    seen: list[torch.Tensor] = []
+
+    class Red(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.anything = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+            seen.append(pixel_values)
+            return SimpleNamespace(predicted_depth=pixel_values[:, 0])
+
+    picture = Image.new("RGB", (120, 80), (0, 51, 255))
+    picture.paste((255, 51, 255), (60, 0, 120, 80))
+
+    found = np.asarray(depth(picture, DepthReader(Red().eval())).convert("L"))
+
+    assert found.shape == (80, 120)
+    assert (found[:, :50] < 10).all()
+    assert (found[:, 70:] > 245).all()
+    assert seen[0].shape == (1, 3, 518, 784)  # 777 to a multiple of 14
+    corners = seen[0][0, :, 5, [5, -5]].T
+    green, blue = (0.2 - 0.456) / 0.224, (1 - 0.406) / 0.225
+    assert corners[0].tolist() == pytest.approx([-0.485 / 0.229, green, blue], abs=1e-4)
+    assert corners[1].tolist() == pytest.approx([(1 - 0.485) / 0.229, green, blue], abs=1e-4)

@@ -170,3 +170,31 @@ def test_a_recogniser_of_one_s_own_is_taken_by_its_file_alone(at_hand: set[str],
 )
 def test_nouns_of_people_are_known(noun: str, person: bool) -> None:
     assert SubjectConfig(class_noun=noun).person is person
+
+
+def write_mean_colours(file: Path, taken: str, given: str) -> Path:
+    """A network that answers with the mean of each channel, in the order in which it is shown them."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", [taken], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], [given]),
+    ]
+    inputs = helper.make_tensor_value_info(taken, TensorProto.FLOAT, [1, 3, 112, 112])
+    outputs = helper.make_tensor_value_info(given, TensorProto.FLOAT, [1, 3])
+    graph = helper.make_graph(nodes, "face", [inputs], [outputs])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), file)
+    return file
+
+
+FACE = np.full((112, 112, 3), (255, 102, 0), np.uint8)
+
+
+def test_arcface_is_shown_red_first_from_minus_one_to_one(tmp_path: Path) -> None:
+    """As insightface shows faces: `(face - 127.5) / 127.5`, RGB."""
+    found = arcface_features(write_mean_colours(tmp_path / "net.onnx", "input.1", "683"))(FACE)
+    assert found.tolist() == pytest.approx([1.0, -0.2, -1.0], abs=1e-4)
+
+
+def test_sface_is_shown_red_first_as_bytes(tmp_path: Path) -> None:
+    """OpenCV takes blue first, and turns it round for the network."""
+    found = sface_features(write_mean_colours(tmp_path / "net.onnx", "data", "fc1"))(FACE)
+    assert found.tolist() == pytest.approx([255.0, 102.0, 0.0], abs=1e-3)

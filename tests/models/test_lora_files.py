@@ -15,8 +15,9 @@ from torch import Tensor
 
 from portrayal.config import LoraMethod
 from portrayal.errors import UsageError, WeightsError
+from portrayal.formats.lora import LoraLayer
 from portrayal.models.base import BaseModel, pipeline_of
-from portrayal.models.lora_files import LoraFile, layers_of, load_lora, parse_lora, read_file, with_loras
+from portrayal.models.lora_files import LoraFile, layers_of, load_lora, merged, parse_lora, read_file, with_loras
 from portrayal.models.methods import LORA_FILE, attach
 from portrayal.models.saved import tuned
 
@@ -223,3 +224,46 @@ def test_no_damage_to_a_file_breaks_the_reader(tmp_path_factory, data) -> None:
         return
     assert all(isinstance(tensor, Tensor) for tensor in read.values())
     assert all(isinstance(value, str) for value in metadata.values())
+
+
+@pytest.mark.parametrize("strength", [1.0, -0.4])
+def test_a_locon_in_tucker_form_is_the_product_of_its_three_kernels(pocket, tmp_path, strength: float) -> None:
+    """By hand, and on top of a plain update of the same layer."""
+    layer = pocket.unet.mid_block.resnets[0].conv1
+    outputs, inputs = layer.weight.shape[:2]
+    generator = torch.Generator().manual_seed(0)
+    down, mid, up = (
+        torch.randn(*shape, generator=generator) / 9 for shape in ((3, inputs, 1, 1), (3, 3, 3, 3), (outputs, 3, 1, 1))
+    )
+    plain_down, plain_up = torch.randn(2, inputs, 3, 3, generator=generator), torch.randn(outputs, 2, 1, 1) / 9
+    name = "lora_unet_mid_block_resnets_0_conv1"
+    tucker = {f"{name}.lora_{part}.weight": tensor for part, tensor in (("down", down), ("mid", mid), ("up", up))}
+    save_file(tucker | {f"{name}.alpha": torch.tensor(1.5)}, tmp_path / "tucker.safetensors")
+    plain = {f"{name}.lora_down.weight": plain_down, f"{name}.lora_up.weight": plain_up}
+    save_file(plain, tmp_path / "plain.safetensors")
+    before = layer.weight.clone()
+
+    loras = [LoraFile(tmp_path / "tucker.safetensors", strength), LoraFile(tmp_path / "plain.safetensors", 0.5)]
+    with with_loras(pocket, loras):
+        found = layer.weight - before
+
+    kernels = torch.einsum("oa,abhw,bi->oihw", up[:, :, 0, 0], mid, down[:, :, 0, 0])
+    expected = strength * 1.5 / 3 * kernels + 0.5 * torch.einsum("or,rihw->oihw", plain_up[:, :, 0, 0], plain_down)
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.equal(layer.weight, before)
+
+
+@given(data=st.data())
+def test_updates_are_added_each_at_its_own_strength(data) -> None:
+    """`W + Σ strength · alpha/rank · up · down`, in any order."""
+    updates, total = [], torch.zeros(4, 3, dtype=torch.float64)
+    for seed in range(data.draw(st.integers(1, 3))):
+        rank, alpha, strength = (data.draw(one) for one in (st.integers(1, 4), st.floats(0, 8), st.floats(-2, 2)))
+        generator = torch.Generator().manual_seed(seed)
+        down, up = torch.randn(rank, 3, generator=generator), torch.randn(4, rank, generator=generator)
+        updates.append((LoraLayer(down, up, alpha), strength))
+        total += strength * alpha / rank * up.double() @ down.double()
+    weight = torch.randn(4, 3, generator=torch.Generator().manual_seed(9))
+
+    assert torch.allclose(merged(weight, updates), weight + total.float(), atol=1e-4)
+    assert torch.allclose(merged(weight, updates[::-1]), weight + total.float(), atol=1e-4)

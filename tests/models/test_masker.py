@@ -109,3 +109,25 @@ def test_photos_without_a_mask_get_one_and_the_user_s_own_stays(
         values = np.asarray(kept)
     assert values[: len(values) // 3].min() > 200
     assert values[-len(values) // 3 :].max() < 50
+
+
+@torch.no_grad()
+def test_a_mask_is_white_where_the_network_sees_what_the_words_name(clipseg: Path) -> None:
+    """Its own classes over a picture and the words: chances from 0, black, to 255, white."""
+    from transformers import CLIPSegForImageSegmentation, CLIPTokenizer, ViTImageProcessorPil
+
+    model = CLIPSegForImageSegmentation.from_pretrained(clipseg).eval()
+    first, second = pictures(2)
+    found = {}
+    for words in ("a woman", "a dog"):
+        tokens = CLIPTokenizer.from_pretrained(clipseg)([words] * 2, return_tensors="pt")
+        values = ViTImageProcessorPil.from_pretrained(clipseg)(images=[first, second], return_tensors="pt")
+        chances = model(**tokens, **values).logits.sigmoid().numpy()
+        masks = clipseg_masker(clipseg, CPU).mask([first, second], words)
+        for mask, chance in zip(masks, chances, strict=True):
+            expected = Image.fromarray((255 * chance).round().astype(np.uint8)).resize(
+                mask.size, Image.Resampling.BILINEAR
+            )
+            assert np.abs(np.asarray(mask, int) - np.asarray(expected, int)).max() <= 1
+        found[words] = np.asarray(masks[0], int)
+    assert np.abs(found["a woman"] - found["a dog"]).max() > 0

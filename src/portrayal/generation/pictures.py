@@ -77,6 +77,15 @@ def picture_seed(seed: int, stage: str, number: int) -> int:
     return derived_seed(seed, f"images.{stage}", step=number) % 2**32
 
 
+OWN_STAGES = frozenset({"class", "class_drift", "control", "reference"})
+"""What pictures are painted for besides the scenes; a scene that has such a name has seeds of its own all the same."""
+
+
+def scene_seed(seed: int, scene: str, number: int) -> int:
+    """Seed of a picture of a scene: never that of a class image, which is trained on, or of any other picture."""
+    return picture_seed(seed, f"scene.{scene}" if scene in OWN_STAGES else scene, number)
+
+
 def paint_missing(
     generator: Generator, pictures: Sequence[Picture], weights: Weights, progress: Callable[[int, int], None]
 ) -> None:

@@ -52,8 +52,13 @@ class BaseSource:
 
     @property
     def licence(self) -> str:
-        """Licence of the base's weights, which tuned weights inherit."""
-        return "apache-2.0" if self.kind == "pocket" else "creativeml-openrail-m"
+        """Licence of the base's weights, which tuned weights inherit: that of its family where it is not known."""
+        if self.kind == "pocket":
+            return "apache-2.0"
+        known = known_model(self.name) if self.kind == "hub" else None
+        if known is not None:
+            return known.licence
+        return "openrail++" if self.family.second else "creativeml-openrail-m"
 
     @property
     def folder(self) -> Path:
@@ -140,7 +145,7 @@ def choose_base(config: BaseConfig) -> BaseSource:
 
     if not torch.cuda.is_available():
         return pocket_source("no GPU; --base sd15 insists on Stable Diffusion 1.5")
-    if not is_cached(SD15, config.revision) and not store.online():
+    if not is_cached(SD15, config.revision or pinned(SD15)) and not store.online():
         return pocket_source("no network, and no copy of Stable Diffusion 1.5 on this machine")
     source = find_base(config.model_copy(update={"name": "sd15"}))
     return BaseSource(source.name, source.kind, source.path, revision=source.revision, reason="a GPU is here")

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from portrayal.training.task import TrainingData
 
 CLASS_SETTINGS = ("num_inference_steps", "sampler", "guidance_scale", "negative_prompt", "batch_size")
-READ_WITH = ("config", "prediction_type")
-"""What else than its weights makes a base what it is, where the settings say so."""
 CLASS_IMAGE_SEED = 0  # not the run's, so that every run on a base shares them
 
 
@@ -142,12 +140,11 @@ def painted_class_images(run: Run, count: int, progress: Progress, processes: Pr
     plain = {"width": None, "height": None, "hires_scale": 1.0}
     painting = config.generation.model_copy(update=plain)
     generation = painting.model_dump(include={*CLASS_SETTINGS})
-    read_with = [(name, value) for name in READ_WITH if (value := getattr(config.base, name)) is not None]
-    base_hash = run.provenance["base"]["sha256"]
-    key = fingerprint(
-        [base_hash, prompt, generation, config.base.resolution, config.training.mixed_precision, *read_with]
-    )
     generator = replace(generator_of(run), settings=painting)
+    # The base is more than its weights, whose hash is recorded: how it was taught noise, and the configs it is read by.
+    schedule = {name: value for name, value in generator.base.noise_scheduler.config.items() if name[0] != "_"}
+    base = [run.provenance["base"]["sha256"], config.base.config, schedule]
+    key = fingerprint([base, prompt, generation, config.base.resolution, config.training.mixed_precision])
 
     def paint(numbers: Sequence[int]) -> Iterator[Image.Image]:
         total = len(numbers)

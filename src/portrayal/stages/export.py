@@ -13,7 +13,7 @@ from portrayal.stages.shared import dataset_of
 def export_photos(run: Run, out: Path, *, repeats: int = 10) -> Path:
     """Write the training photos as a training folder of kohya's sd-scripts: `OUT/10_sks woman/ID.png` and `ID.txt`.
 
-    All of them: each is held out of some trainings of the study only.
+    All photos that are trained on are written, with those that a fold holds out: each of them is trained on in others.
 
     Args:
         run: A prepared run.

@@ -93,7 +93,7 @@ def export_models(
             the last one trained.
         out: Folder of the files; nothing means `RUN/exports`.
         precision: Number format of the weights; nothing means `training.save_precision`.
-        strength: How strongly a LoRA counts in a checkpoint or pipeline, 1 as it was trained.
+        strength: How strongly a LoRA counts in a checkpoint or pipeline, 1 as it was trained; not in files of its own.
         rank: Cut a LoRA's updates to this rank; the note says what they lose.
         progress: Called with every event; what is worth knowing comes as notes.
 
@@ -142,6 +142,11 @@ def check(one: Wanted, forms: Sequence[Export]) -> None:
     """Refuse what cannot be meant, before anything is written."""
     if one.rank is not None and one.rank < 1:
         raise UsageError(f"--rank {one.rank}: a rank is 1 or more.")
+    if one.lora and one.strength != 1 and not set(forms) & set(WHOLE):
+        raise UsageError(
+            f"--strength {one.strength:g} counts where a LoRA is merged; its own files hold it as it was trained.",
+            f"Add {' or '.join(WHOLE)} to --to, or leave it out.",
+        )
     if one.lora:
         return
     if one.strength != 1 or one.rank is not None:
@@ -161,6 +166,10 @@ def export_one(one: Wanted, forms: Sequence[Export]) -> list[Path]:
             paths.append(export_kohya(one, layers))
         if "diffusers" in forms:
             paths.append(export_lora(one, layers))
+        if one.strength != 1 and paths:
+            one.notes.append(
+                f"{one.name}'s own files hold it at full strength: who loads them says how strongly it counts"
+            )
         forms = [form for form in forms if form in WHOLE]
     elif "kohya" in forms:
         one.notes.append(f"{one.name} is a full UNet: its weights go into a checkpoint, and there is no kohya file")

@@ -58,14 +58,14 @@ def paint_model(run: Run, name: str, folder: Path | None, progress: Progress) ->
 
 def scene_pictures(run: Run, name: str) -> list[Picture]:
     """The pictures of the scenes, in order."""
-    from portrayal.generation.pictures import Picture, picture_seed
+    from portrayal.generation.pictures import Picture, scene_seed
 
     config = run.config
     return [
         Picture(
             run.image_path(name, scene, number),
             prompt.replace("{subject}", config.subject.subject),
-            picture_seed(config.seed, scene, number),
+            scene_seed(config.seed, scene, number),
         )
         for scene, prompt in config.generation.scenes.items()
         for number in range(config.generation.num_images_per_scene)

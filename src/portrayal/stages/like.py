@@ -44,11 +44,17 @@ def paint_like(
         progress: Called with every event; what has changed since the picture was painted comes as notes.
 
     Raises:
-        UsageError: If the picture tells nothing, or a model, LoRA or control image of it is not found.
+        UsageError: If the picture tells nothing, a model, LoRA or control image of it is not found, or a base or a
+            folder is given where there is a run.
         WeightsError: If the base or a ControlNet cannot be had.
     """
     told = settings_of(picture)
     run = run or run_around(picture)
+    if run is not None and (base is not None or out is not None):
+        raise UsageError(
+            f"{picture} is painted again with the base of the run {run.folder}, and into it.",
+            "Leave --base and --out out.",
+        )
     places = [Path.cwd(), picture.parent, *([run.folder] if run else [])]
     controls = [control_image_of(control, picture, run) for control in told["controls"]]
     ready = ["control.ready_made=true"] if controls else []
