@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from portrayal.config import BaseConfig, Config
@@ -104,11 +105,39 @@ def tiny_config() -> Config:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(photos: Path, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory):
-    """One run of everything; tests read it, and copy it before they change it."""
-    from portrayal import portray
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session that all its workers share; of its only process where pytest-xdist starts none."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
 
-    return portray(photos, tiny_config, tmp_path_factory.mktemp("runs") / "tiny", consent=True)
+
+@pytest.fixture(scope="session")
+def tiny_run(photos: Path, tiny_config: Config, shared_folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    """One run of everything; tests read it, and copy it before they change it.
+
+    The first worker makes it, and each has a copy: tests of two workers may lock it at once.
+    """
+    from portrayal import portray
+    from portrayal.run import Run
+
+    shared, made = shared_folder / "tiny", shared_folder / "tiny.made"
+    with FileLock(shared_folder / "tiny.lock"):
+        if not made.is_file():
+            portray(photos, tiny_config, shared, consent=True)
+            made.touch()
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    shutil.copytree(shared, folder)
+    before = files_of(folder)
+    yield Run.open(folder)
+    assert files_of(folder) == before, "a test changed the shared run instead of a copy"
+
+
+def files_of(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of every file below a folder: other ones once something was written."""
+    found = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {path: (status.st_size, status.st_mtime_ns) for path, status in found.items()}
 
 
 @pytest.fixture

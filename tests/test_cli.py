@@ -327,12 +327,14 @@ def test_a_name_that_no_disk_can_hold(code: int, command: list[str], photos: Pat
     refused(code, *(photos if word == "PHOTOS" else word for word in command))
 
 
-def test_a_prompt_or_model_a_run_cannot_paint(tiny_run: Run) -> None:
-    assert "weight of 20" in refused(2, "generate", tiny_run.folder, "--prompt", "a (woman:20)")
-    assert "names a LoRA" in refused(2, "generate", tiny_run.folder, "--prompt", "a woman <lora:ann:0.8>")
-    assert "lora-9" in refused(2, "generate", tiny_run.folder, "--model", "lora-9")
-    assert portrayal("generate", tiny_run.folder, "--set", "generation.batch_size=1").exit_code == 2
-    assert "seed" in refused(2, "generate", tiny_run.folder, "--prompt", "x", "--set", "seed=3")
+def test_a_prompt_or_model_a_run_cannot_paint(tiny_run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"  # the attempts are events of the run
+    shutil.copytree(tiny_run.folder, folder)
+    assert "weight of 20" in refused(2, "generate", folder, "--prompt", "a (woman:20)")
+    assert "names a LoRA" in refused(2, "generate", folder, "--prompt", "a woman <lora:ann:0.8>")
+    assert "lora-9" in refused(2, "generate", folder, "--model", "lora-9")
+    assert portrayal("generate", folder, "--set", "generation.batch_size=1").exit_code == 2
+    assert "seed" in refused(2, "generate", folder, "--prompt", "x", "--set", "seed=3")
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "x", "--bse", "y"], ["rnu"], ["generate", "x", "--count", "0"]])

@@ -25,6 +25,7 @@ from portrayal import interruption, lock
 from portrayal.config import Config
 from portrayal.errors import MachineError, RunConflictError
 from portrayal.files import atomic_folder, sweep, write_text
+from portrayal.report import svg
 from portrayal.run import Event, Run
 from portrayal.settings import load_config
 from portrayal.stages.shared import stage
@@ -208,7 +209,8 @@ def test_each_write_of_a_run_may_fail_once(
 ) -> None:
     """Disk full, I/O error, quota, read-only: said each time, nothing half there, and the same call goes on.
 
-    Stage by stage, so that what is finished need not be looked over after each fault; then all of it as one.
+    Stage by stage, so that what is finished need not be looked over after each fault; then all of it as one. Charts are
+    drawn in memory: each once.
     """
     config, faults, remedies, left = smaller(tiny_config), Faults(), list[str](), list[str]()
     out = tmp_path / "run"
@@ -221,8 +223,16 @@ def test_each_write_of_a_run_may_fail_once(
 
     stages = [portrayal.train, portrayal.generate, portrayal.evaluate, portrayal.write_report]
     calls = [begin, *(lambda work=work: work(Run.open(out)) for work in stages), whole]
+
+    def drawn(name: str, alt: str, *how: Any) -> svg.Chart:
+        if (name, alt) not in charts:
+            charts[name, alt] = svg.draw_chart(name, alt, *how)
+        return charts[name, alt]
+
+    charts: dict[tuple[str, str], svg.Chart] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PORTRAYAL_CACHE", str(tmp_path / "cache"))  # class images are written too
+        patch.setattr("portrayal.report.charts.draw_chart", drawn)
         while calls:
             try:
                 with failing_writes(faults):

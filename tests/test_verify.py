@@ -126,6 +126,7 @@ def test_what_would_stop_a_run_is_told_with_the_command_that_mends_it(tmp_path: 
         assert doctor.look_libraries().state == "fail"
     with monkeypatch.context() as patch:
         patch.setattr(sys, "pycache_prefix", str(tmp_path))  # where no bytecode is
+        patch.setattr(subprocess, "run", answers())  # that they can be imported, the test before sees
         found = doctor.look_libraries()
         assert found.state == "warn"
         assert "keeps no bytecode" in found.said

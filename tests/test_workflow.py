@@ -556,7 +556,16 @@ def test_photos_of_any_shape_are_trained_on_in_buckets(photos: Path, tiny_config
     Image.new("L", (64, 48), 255).save(own / "1.mask.png")
     prepare = tiny_config.prepare.model_copy(update={"shape": "bucket"})
     training = tiny_config.training.model_copy(update={"background_loss_weight": 0.5, "random_flip": True})
-    config = tiny_config.model_copy(update={"prepare": prepare, "training": training})
+    less = {"scenes": dict(list(tiny_config.generation.scenes.items())[:1]), "num_images_per_scene": 1}
+    config = tiny_config.model_copy(
+        update={
+            "prepare": prepare,
+            "training": training,
+            "study": tiny_config.study.model_copy(update={"readings": 1}),
+            "generation": tiny_config.generation.model_copy(update=less),  # every stage, little painted
+            "control": tiny_config.control.model_copy(update={"kinds": ("canny",)}),
+        }
+    )
 
     run = portrayal.portray(own, config, tmp_path / "run", consent=True)
 

@@ -15,6 +15,8 @@ from torch import Tensor, distributed, nn
 from portrayal.training.sharing import OverlappedSum
 
 PROCESSES = 2
+SIZES = (1, 100)
+"""Numbers that are sent at once: those of each weight, or of several."""
 
 
 class Small(nn.Module):
@@ -52,24 +54,32 @@ def gradients(rank: int, count: int, size: int) -> tuple[dict[str, Tensor], dict
     return found, {name: gradient.stride() for name, gradient in found.items()}
 
 
-def as_one(rank: int, folder: Path, size: int) -> None:
-    """In a process of several: write what it found."""
+def as_one(rank: int, folder: Path) -> None:
+    """In a process of several: write what it found for each size."""
     store = distributed.FileStore(str(folder / "store"), PROCESSES)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=PROCESSES)
-    torch.save(gradients(rank, PROCESSES, size), folder / f"{rank}.pt")
+    for size in SIZES:
+        torch.save(gradients(rank, PROCESSES, size), folder / f"{rank}-{size}.pt")
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("size", [1, 100])
-def test_the_sum_of_two_processes_is_that_of_one(tmp_path: Path, size: int) -> None:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes found."""
+    folder = tmp_path_factory.mktemp("shared")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, __file__, str(tmp_path), str(size)]
+    command = [sys.executable, __file__, str(folder)]
     started = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(PROCESSES)]
     assert [process.wait(120) for process in started] == [0] * PROCESSES
+    return folder
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_sum_of_two_processes_is_that_of_one(shared: Path, size: int) -> None:
     wanted, lying = gradients(0, 1, size)
     assert len(wanted) == 7
     for rank in range(PROCESSES):
-        found, strides = torch.load(tmp_path / f"{rank}.pt")
+        found, strides = torch.load(shared / f"{rank}-{size}.pt")
         assert strides == lying
         assert {name: one.dtype for name, one in found.items()} == {name: one.dtype for name, one in wanted.items()}
         for name, gradient in wanted.items():
@@ -85,4 +95,4 @@ def test_a_pass_that_fails_leaves_no_hook_behind() -> None:
 
 
 if __name__ == "__main__":
-    as_one(int(sys.argv[3]), Path(sys.argv[1]), int(sys.argv[2]))
+    as_one(int(sys.argv[2]), Path(sys.argv[1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -48,7 +49,9 @@ def _write_files(folder: Path, pictures: Pictures, charts: list[Chart]) -> None:
             (temporary / Path(chart.file).name).write_bytes(chart.content)
 
 
+@cache
 def _environment() -> Environment:
+    """The templates' environment, which keeps what it has compiled: that takes longer than to fill it in."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,  # prompts, captions and names come from people

@@ -75,6 +75,7 @@ def doctor(folder: Path = Path("runs")) -> list[Finding]:
         look_network,
         look_port,
     ]
+    folder.exists()  # raises for a name that no disk can hold: at once, not after all that takes seconds
     with ThreadPoolExecutor(4) as threads:  # most of the time goes to other processes and to waiting
         return list(threads.map(lambda look: look(), looks))
 
