@@ -184,6 +184,8 @@ def test_a_second_pass_paints_over_a_larger_picture(pocket) -> None:
     other = next(Generator(pocket, settings).paint([WOMAN], [2]))
     far = np.abs(pixels(other.resize(small.size)).astype(float) - pixels(small)).mean()
     assert near < 0.6 * far
+    more = next(Generator(pocket, settings.model_copy(update={"hires_strength": 0.8})).paint([WOMAN], [1]))
+    assert np.abs(pixels(more.resize(small.size)).astype(float) - pixels(small)).mean() > near
 
 
 def test_several_controls_are_followed_within_their_range(pocket) -> None:

@@ -113,6 +113,7 @@ def studied(world: World, *settings: str) -> Facts:
     from portrayal import planning
     from portrayal.processes import ALONE
     from portrayal.stages.train import shared_out, task_of
+    from portrayal.training.sharing import shares_steps
 
     run = Run(world.place(), world.config(*settings))
     trials = run.config.trials
@@ -126,6 +127,7 @@ def studied(world: World, *settings: str) -> Facts:
         "readings": {trials[name].model: task.readings for name, task in tasks.items()},
         "steps": {trials[name].model: task.num_steps for name, task in tasks.items()},
         "packs": packs,
+        "two processes share a step": shares_steps(run.config.method.unet, run.config, 2),
     } | flat({trials[name].model: task.method.model_dump() for name, task in tasks.items()})
 
 
@@ -168,6 +170,33 @@ def based(world: World, *settings: str) -> Facts:
 # Photos ------------------------------------------------------------------------------------------------------------
 
 
+def finding_once(world: World) -> Callable[..., Any]:
+    """Finds faces once in each image: that takes most of the time."""
+    from portrayal.photos.faces import find_faces
+
+    def find_once(image: Image.Image, yunet: Path | None = None) -> Any:
+        key = digest(image)
+        world.faces[key] = world.faces[key] if key in world.faces else find_faces(image, yunet)
+        return world.faces[key]
+
+    return find_once
+
+
+def checked(world: World, *settings: str) -> Facts:
+    """What `prepare --check` advises, and what it would train on."""
+    from portrayal.photos import examine
+    from portrayal.stages.check import check_photos
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(examine, "find_faces", finding_once(world))
+        check = check_photos(world.photos, world.config(*settings))
+    return {
+        "verdicts": {photo.file: photo.verdict for photo in check.photos},
+        "left out": [finding.file for finding in check.left_out],
+        **{f"crop of {name}": list(frame.cut) for name, frame in check.frames.items()},
+    }
+
+
 def prepared(world: World, *settings: str) -> Facts:
     """What `prepare` makes of the photos, by file name, and what the run records."""
     from portrayal.models import captioner, masker
@@ -175,13 +204,6 @@ def prepared(world: World, *settings: str) -> Facts:
     from portrayal.stages.prepare import prepare
 
     asked: Facts = {"captioner": None, "masker": None}
-    find = examine.find_faces
-
-    def find_once(image: Image.Image, yunet: Path | None = None) -> Any:
-        """Faces, looked for once in each image: that takes most of the time."""
-        key = digest(image)
-        world.faces[key] = world.faces[key] if key in world.faces else find(image, yunet)
-        return world.faces[key]
 
     def describe(images: Any, prompt: str) -> list[str]:
         asked["captioner"] = prompt
@@ -194,7 +216,7 @@ def prepared(world: World, *settings: str) -> Facts:
         return [left] * len(images)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(examine, "find_faces", find_once)
+        patch.setattr(examine, "find_faces", finding_once(world))
         patch.setattr(captioner, "load_captioner", lambda *_: captioner.Captioner("words", "none", describe))
         patch.setattr(masker, "load_masker", lambda *_: masker.Masker("masks", "none", mask))
         try:
@@ -330,8 +352,11 @@ def trained(world: World, *settings: str, names: tuple[str, ...] = ("lora-2",)) 
 
     from portrayal.stages.train import train_together
     from portrayal.training import trainer
+    from portrayal.training.task import rows_of
 
     run = world.run(*settings)
+    of_class = () if run.config.training.prior_loss_weight else None
+    tasks: Any = [SimpleNamespace(data=SimpleNamespace(class_images=of_class))]
     recorder, trackers = Recorder(run.folder / "models"), list[Any]()
     plain = accelerate.Accelerator
 
@@ -355,6 +380,7 @@ def trained(world: World, *settings: str, names: tuple[str, ...] = ("lora-2",)) 
         "readings": sorted(int(path.name) for path in folder.glob("steps/*")),
         "files": sorted({dtype_of(path) for path in folder.rglob("*.safetensors")}),
         "pack": described["pack"],
+        "rows of a model": rows_of(tasks, run.config),
         "recorded alpha": described["alpha"],
     }
 
@@ -679,6 +705,36 @@ def judged(world: World, *settings: str) -> Facts:
     facts = {f"{row['axis']} is alike": row["equivalent"] for row in pairs}
     assert all(row["distinguishable"] for row in pairs), pairs
     return facts | {key: scores[key] for key in ("class_noun", "instance_prompt")}
+
+
+def gathered(world: World, *settings: str) -> Facts:
+    """What a run is judged by, once the base and a LoRA have painted."""
+    from portrayal.evaluation.curves import draw_curve
+    from portrayal.stages.evaluate import gather
+    from portrayal.stages.generate import generate
+    from portrayal.stages.steps import curve_path, losses_now
+
+    run = world.run(*settings, trained=True)
+    curve = draw_curve([3], np.zeros((4, 1)), None, loss_margin=0.1, identity_margin=0.1)
+    curve_path(run, "lora-2").write_text(json.dumps(curve.as_json()))
+    losses = {"losses": losses_now(run, 0), "identity": None}
+    (run.model_folder("lora-2") / "heldout.json").write_text(json.dumps(losses))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PORTRAYAL_CACHE", str(world.place()))
+        generate(run)
+        evidence = gather(run, ignore, ignore)
+    trainings = {model.name: model.trainings[0] for model in evidence.models}
+    return {
+        "prompts": list(evidence.scene_prompts),
+        "models": {name: training.trial.model for name, training in trainings.items()},
+        "images": {name: [len(scene) for scene in training.pictures()] for name, training in trainings.items()},
+        "images of the class": [len(training.of_class()) for training in trainings.values()],
+        "folds": [len(part) for part in evidence.heldout],
+        "losses": sorted(
+            {np.asarray(grid).shape for training in trainings.values() for grid in training.losses.values()}
+        ),
+        "strangers": len(evidence.strangers),
+    }
 
 
 def curved(world: World, *settings: str) -> Facts:
