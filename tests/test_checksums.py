@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from portrayal import checksums, files, lock
+from portrayal import checksums, files, live, lock
 from portrayal.errors import MachineError, RunConflictError
 from portrayal.models import store
 from portrayal.models.source import weights_hash
@@ -346,3 +346,31 @@ def test_work_in_threads_is_given_back_in_order_and_its_first_error_raised() -> 
     assert in_threads(act, []) == []
     with pytest.raises(ValueError, match="-1"):
         in_threads(act, [3, -1, 2, -2])
+
+
+# Swept, asked ------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_but_what_is_half_written_is_swept(tmp_path: Path) -> None:
+    """Trainings under way keep their checkpoints, whatever dots are in their names."""
+    names = (".lora-2.fold-2.training", ".unet.training", ".lora-2.fold-2.seed-3.training", ".pack-0a1b.training")
+    kept = [f"models/{name}/checkpoint/00000001/state.json" for name in names]
+    kept += [".requests/stop", ".lock", ".my.own.file", "a.1.tmp", ".a.tmp", "models/unet.1.old/a.txt"]
+    swept = ["models/.unet.17.tmp/a.txt", "models/.lora-2.fold-2.x_1.tmp/a.txt", ".scores.json.17.tmp"]
+    for name in (*kept, *swept, ".gone.17.old/a.txt"):
+        files.make_folder((tmp_path / name).parent)
+        (tmp_path / name).touch()
+    assert len(files.sweep(tmp_path)) == len(swept) + 1
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*kept, "gone/a.txt"}  # which had stepped aside
+
+
+def test_what_is_asked_of_a_training_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "SECONDS", 0.0)
+    requests = live.Requests(tmp_path)
+    requests.open()
+    live.request_of_training(tmp_path, "sample")
+    assert [requests.take(), requests.take()] == [{"sample"}, set()]
+    live.request_of_training(tmp_path, "stop")
+    live.Requests(tmp_path).open()  # of the next training: what was asked before is not meant
+    assert requests.take() == set()
