@@ -79,7 +79,7 @@ def preload() -> None:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Tests to run, with an error in the code or without."""
+    """Tests to run, with an error in the code, until one fails; or without, all of them."""
 
     tests: tuple[str, ...]
     mutant: Mutation | None = None
@@ -138,7 +138,7 @@ def start(attempt: Attempt, tree: Path) -> Running:
     if pid == 0:
         status = 3
         try:
-            status = run_pytest(tree, attempt.tests)
+            status = run_pytest(tree, attempt.tests, ["-x"] if attempt.mutant else [])
         except BaseException:
             traceback.print_exc()
         finally:
@@ -148,7 +148,7 @@ def start(attempt: Attempt, tree: Path) -> Running:
     return Running(attempt, pid, tree, source, time.monotonic())
 
 
-def run_pytest(tree: Path, tests: Sequence[str]) -> int:
+def run_pytest(tree: Path, tests: Sequence[str], until: Sequence[str]) -> int:
     """Run tests of a copy of the project in this process, which belongs to them; the output goes to `.log`."""
     os.setsid()
     os.chdir(tree)
@@ -161,7 +161,7 @@ def run_pytest(tree: Path, tests: Sequence[str]) -> int:
     os.environ["PYTHONPATH"] = str(tree / "src")
     import pytest
 
-    options = ["-x", "-q", "--no-header", "-rfE", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options = [*until, "-q", "--no-header", "-rfE", "-p", "no:cacheprovider", "-p", "no:xdist"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins of libraries that are imported already
     places = [f"--basetemp={tree / '.pytest'}", f"--rootdir={tree}", "-c", str(tree / "pyproject.toml")]
     return int(pytest.main([*options, *places, *tests]))
@@ -188,14 +188,14 @@ def run_all(attempts: Sequence[Attempt], trees: Sequence[Path]) -> Iterator[tupl
 
 def outcome_of(status: int | None, output: str, seconds: float) -> Outcome:
     """What pytest's exit status means."""
-    failed = FAILED.search(output)
+    failed = FAILED.findall(output)
     match status:
         case None:
             return Outcome("killed", "ran out of time", seconds)
         case 0:
             return Outcome("survived", "", seconds)
         case 1:
-            return Outcome("killed", failed.group(1) if failed else "", seconds)
+            return Outcome("killed", " ".join(failed), seconds)
         case number if number < 0:
             return Outcome("killed", f"died of signal {-number}", seconds)
     return Outcome("error", "\n".join(output.splitlines()[-8:]), seconds)

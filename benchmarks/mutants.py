@@ -1,6 +1,6 @@
 """Put plausible programming errors into the code, one at a time, and see whether the tests notice.
 
-    python -m benchmarks.mutants [--area AREA ...] [--only NAME ...] [--jobs 2] [--tests FOLDER] [--list]
+    python -m benchmarks.mutants [--area AREA ...] [--only NAME ...] [--jobs 2] [--tests FOLDER] [--keep FILE] [--list]
     python -m benchmarks.mutants --generated 30 [--module NAME ...]
 
 The errors are kept in `mutations/AREA.toml`. Each replaces text in one function (or class, or in one file that is not
@@ -26,19 +26,19 @@ from __future__ import annotations
 
 import argparse
 import ast
-import json
 import random
 import sys
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.mutant_runs import ROOT, Attempt, Outcome, copy_tree, preload, run_all
-from benchmarks.record import print_table, save
+from benchmarks.record import print_table, read, save
+from portrayal.run import fingerprint, write_json
 
 CATALOG = Path(__file__).parent / "mutations"
 KINDS = ("trained on", "judged", "settings", "numerics", "words", "safety", "other")
@@ -246,12 +246,7 @@ def run(
         trees = [Path(folder) / str(number) for number in range(jobs)]
         for tree in trees:
             copy_tree(tree, tests)
-        names = list(dict.fromkeys(test for row in mutants.values() for test in row))
-        there = [name for name in names if (trees[0] / name.partition("::")[0]).exists()]
-        broken = {name: "is not there" for name in names if name not in there}
-        for attempt, outcome in run_all([Attempt((name,)) for name in there], trees):
-            if outcome.status != "survived":
-                broken[attempt.tests[0]] = outcome.detail
+        broken = failing({test for row in mutants.values() for test in row}, trees)
         outcomes, attempts = dict[Any, Outcome](), list[Attempt]()
         for mutant, row in mutants.items():
             usable = tuple(test for test in row if test not in broken)
@@ -264,6 +259,21 @@ def run(
             outcomes[attempt.mutant] = outcome
             report(attempt.mutant, outcome)
         return outcomes
+
+
+def failing(tests: Collection[str], trees: Sequence[Path]) -> dict[str, str]:
+    """Of tests that are not there, or do not pass without any error in the code, what is wrong."""
+    files: dict[str, list[str]] = {}
+    for test in sorted(tests):
+        files.setdefault(test.partition("::")[0], []).append(test)
+    broken = {test: "is not there" for file, row in files.items() if not (trees[0] / file).exists() for test in row}
+    attempts = [Attempt((file,) if file in row else tuple(row)) for file, row in files.items() if file not in broken]
+    for attempt, outcome in run_all([one for one in attempts if one.tests[0] not in broken], trees):
+        for test in files[attempt.tests[0].partition("::")[0]] if outcome.status != "survived" else ():
+            failed = [name for name in outcome.detail.split() if name.startswith(test)]
+            if failed or outcome.status == "error":
+                broken[test] = outcome.detail
+    return broken
 
 
 def rate(outcomes: Mapping[Any, Outcome], key: str) -> list[dict[str, Any]]:
@@ -292,6 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", default=[], help="only the mutants whose name contains this")
     parser.add_argument("--jobs", type=int, default=2, help="how many are tried at once")
     parser.add_argument("--tests", type=Path, help="the folder tests of another checkout")
+    parser.add_argument("--keep", type=Path, help="a file of outcomes: what is in it is not tried again")
     parser.add_argument("--list", action="store_true", help="list the mutants; run nothing")
     parser.add_argument("--generated", type=int, metavar="N", help="instead, N errors made by rule in each pure module")
     parser.add_argument("--module", action="append", default=[], help="with --generated, only this module")
@@ -308,13 +319,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         print_table([{"mutant": one.name, "kind": one.kind, "in": one.function or one.file} for one in mutants])
         return 0
-    outcomes = run({mutant: mutant.tests for mutant in mutants}, options.jobs, options.tests, show)
+    kept = read_outcomes(options.keep, mutants)
+
+    def note(mutant: Mutant, outcome: Outcome) -> None:
+        show(mutant, outcome)
+        if options.keep and outcome.status != "error":
+            kept[mutant] = outcome
+            rows = {f"{one.name} {fingerprint(asdict(one))}": asdict(found) for one, found in kept.items()}
+            write_json(options.keep, rows)
+
+    fresh = {mutant: mutant.tests for mutant in mutants if mutant not in kept}
+    outcomes = dict(kept) | (run(fresh, options.jobs, options.tests, note) if fresh else {})
     for key in ("package", "kind"):
         print()
         print_table(rate(outcomes, key))
     if not options.area and not options.only:
         write_result("before" if options.tests else "after", summary(outcomes))
     return int(any(outcome.status == "error" for outcome in outcomes.values()))
+
+
+def read_outcomes(path: Path | None, mutants: Sequence[Mutant]) -> dict[Mutant, Outcome]:
+    """Outcomes that were kept of mutants that have not changed since."""
+    rows = read(path) if path and path.is_file() else {}
+    found = {mutant: rows.get(f"{mutant.name} {fingerprint(asdict(mutant))}") for mutant in mutants}
+    return {mutant: Outcome(**row) for mutant, row in found.items() if row}
 
 
 def try_generated(count: int, modules: Sequence[str], jobs: int) -> int:
@@ -346,7 +374,7 @@ def summary(outcomes: Mapping[Mutant, Outcome]) -> dict[str, Any]:
 def write_result(column: str, figures: Mapping[str, Any]) -> None:
     """Keep figures beside those of the tests of another time, and of the errors made by rule."""
     path = Path(__file__).parent / "results" / "mutants.json"
-    known = json.loads(path.read_text(encoding="utf-8"))["figures"] if path.is_file() else {}
+    known = read(path)["figures"] if path.is_file() else {}
     save("mutants", known | {column: figures}, {"mutations": sum(map(len, load_catalog().values()))})
 
 
