@@ -267,12 +267,20 @@ def failing(tests: Collection[str], trees: Sequence[Path]) -> dict[str, str]:
     for test in sorted(tests):
         files.setdefault(test.partition("::")[0], []).append(test)
     broken = {test: "is not there" for file, row in files.items() if not (trees[0] / file).exists() for test in row}
-    attempts = [Attempt((file,) if file in row else tuple(row)) for file, row in files.items() if file not in broken]
-    for attempt, outcome in run_all([one for one in attempts if one.tests[0] not in broken], trees):
-        for test in files[attempt.tests[0].partition("::")[0]] if outcome.status != "survived" else ():
-            failed = [name for name in outcome.detail.split() if name.startswith(test)]
-            if failed or outcome.status == "error":
-                broken[test] = outcome.detail
+    whole = [
+        Attempt((file,) if file in row else tuple(row)) for file, row in files.items() if (trees[0] / file).exists()
+    ]
+    alone = []
+    for attempt, outcome in run_all(whole, trees):
+        row = files[attempt.tests[0].partition("::")[0]]
+        if outcome.status == "error":  # perhaps one of them cannot be collected
+            alone += [Attempt((test,)) for test in row]
+        elif outcome.status == "killed":
+            failed = outcome.detail.split()
+            broken |= {test: outcome.detail for test in row if any(name.startswith(test) for name in failed)}
+    for attempt, outcome in run_all(alone, trees):
+        if outcome.status != "survived":
+            broken[attempt.tests[0]] = outcome.detail
     return broken
 
 
