@@ -153,6 +153,27 @@ def test_the_time_of_a_step_is_shared_by_the_learners_in_it(mini, mini_data, tmp
         assert [learner.seconds for learner in state.learners] == [0.75] * 2
 
 
+# Seeds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [UNET, lora(3), lora(3, dropout=0.5)], ids=["unet", "pack", "dropout"])
+def test_all_that_a_training_draws_follows_from_its_own_seed(mini, mini_data, tmp_path: Path, method: Method) -> None:
+    """A trial with a seed in a run of another is that trial in a run of that seed: order, latents, noise, weights."""
+    settings = ["training.caption_dropout=0.5", "training.train_batch_size=2", "training.noise_offset=0.1"]
+    ends = []
+    for seed, of_run in ((7, 0), (None, 7), (None, 0)):
+        config = config_of(*settings, f"seed={of_run}")
+        task = Task("m", method, mini_data, tmp_path / "m", seed)
+        with session_module.session(mini, [task], config, tmp_path / f"{seed}-{of_run}") as state:
+            records = [plain(train_step(state)) for _ in range(2)]
+            ends.append((records, everything_in(state)))
+    (records, weights), (of_run, same_weights), (others, other_weights) = ends
+    assert records == of_run
+    assert same(weights, same_weights)
+    assert records != others
+    assert not same(weights, other_weights)
+
+
 # Readings and ends -----------------------------------------------------------------------------------------------
 
 
