@@ -200,12 +200,16 @@ def test_and_in_the_markdown(pages: tuple[Tables, str]) -> None:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 6 and cells[0]:
             rows.setdefault(re.sub(r" \*\*.*\*\*", "", cells[0]), cells[1:])
-    for label, (loss, gain, likeness, prompt, light) in SCORES.items():
-        found = rows[label]
+    for place, (label, (loss, gain, likeness, prompt, light)) in enumerate(SCORES.items()):
+        found, shift = rows[label], place / 100
         value, _, difference = light.partition(" ")
-        wanted = [loss, gain, likeness, prompt, f"{value} ({difference})"]
-        assert [cell.split(" (")[0] for cell in found[:4]] == wanted[:4]
-        assert found[4] == wanted[4]
+        assert found == [
+            f"{loss} ({fixed(0.06 - shift / 10, 4)} to {fixed(0.08 - shift / 10, 4)})",
+            gain if label == "Base" else f"{gain} ({fixed(2.1 - 100 * shift, 1)} to {fixed(4.1 - 100 * shift, 1)} %)",
+            f"{likeness} ({fixed(0.3 + 3 * shift)} to {fixed(0.4 + 3 * shift)})",
+            f"{prompt} ({fixed(0.29 - shift, 3)} to {fixed(0.31 - shift, 3)})",
+            f"{value} ({difference})",
+        ]
     assert rows["*Real photos*"][2].startswith("0.91 (")
     assert rows["*A stranger*"][2].startswith("0.31 (")
 
