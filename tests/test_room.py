@@ -12,6 +12,8 @@ from torch import nn
 from portrayal import planning
 from portrayal.config import Config
 from portrayal.errors import MachineError
+from portrayal.estimate.machine import Machine
+from portrayal.estimate.reckoning import estimate
 from portrayal.planning import GIB, check_disk, check_memory, disk_needed, machine_memory, memory_needed
 from portrayal.settings import effort_settings, load_config
 
@@ -152,3 +154,33 @@ def test_efforts_are_what_they_are_called() -> None:
     assert quick == (1, 1, 1, 3, False)
     assert thorough[:3] == (5, 5, 3)
     assert balanced == (3, 1, 1, thorough[3], True)
+
+
+@pytest.mark.parametrize(
+    ("part", "on", "off"),
+    [
+        ("final", "study.final=true", "study.final=false"),
+        ("train.unet", "study.full_unet=true", "study.full_unet=false"),
+        ("train.lora", "study.ranks=[8]", "study.ranks=[]"),
+        ("class_images", "training.prior_loss_weight=1", "training.prior_loss_weight=0"),
+        ("control", "control.enabled=true", "control.enabled=false"),
+    ],
+)
+@pytest.mark.parametrize("folds", [1, 3])
+def test_every_part_of_a_run_is_in_its_estimate_where_it_is_done_and_nowhere_else(
+    part: str, on: str, off: str, folds: int
+) -> None:
+    def parts(setting: str) -> dict[str, float]:
+        settings = [f"study.folds={folds}", "study.unet_folds=1", setting]
+        found = load_config("sd15-24gb", settings)
+        packs = [2] if any(name != "unet" for name in found.methods) else []
+        stages = estimate(found, Machine("cuda", "a GPU", 80.0, 0.01), unet_weights=860_000_000, packs=packs).stages
+        return {stage.name: stage.seconds for stage in stages}
+
+    with_it, without = parts(on), parts(off)
+    assert with_it[part] > 0
+    assert part not in without
+    always = {"load", "prepare", "steps", "generate", "evaluate", "report"}
+    assert with_it.keys() >= always
+    assert without.keys() >= always
+    assert sum(with_it.values()) > sum(without.values())
