@@ -244,6 +244,8 @@ def test_held_out_losses_of_all_models_are_at_the_same_noise_and_timesteps(recor
         for photo, found in by_photo.items():
             assert found == cells["base"][photo]
             assert len(set(found)) == len(found) == 4  # two strata, two antithetic draws
+    of_photo = [{noise for noise, _ in found} for found in cells["base"].values()]
+    assert len(set.union(*of_photo)) == sum(map(len, of_photo))  # no photo shares its noise, whatever its fold
 
 
 def test_no_noise_of_training_is_judged_by(recorded: Recorded) -> None:
@@ -429,7 +431,11 @@ def test_lightness_and_diversity_are_of_the_model_s_own_images(recorded: Recorde
         return float(np.mean([1 - pair[0] @ pair[1] for pair in pairs]))
 
     row = recorded.model(model)
-    assert row["colour"]["lightness"]["mean"] == pytest.approx(judge.over_splits(model, lightness), abs=0.05)
+    photos = [recorded.run.dataset_folder / "images" / f"{photo['id']}.png" for photo in recorded.photos]
+    of_photos = float(np.mean([rgb2lab(np.asarray(load(path)))[..., 0].mean() for path in photos]))
+    expected = judge.over_splits(model, lightness)
+    assert row["colour"]["lightness"]["mean"] == pytest.approx(expected, abs=0.05)
+    assert row["colour"]["lightness_difference"] == pytest.approx(expected - of_photos, abs=0.1)
     assert row["diversity"]["mean"] == pytest.approx(judge.over_splits(model, diversity), abs=1e-5)
 
 

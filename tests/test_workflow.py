@@ -269,14 +269,14 @@ def test_scores_are_made_anew_for_a_model_whose_weights_are_others(copy: Run) ->
 
 
 def test_a_model_for_use_that_is_deleted_is_trained_again_to_its_step(copy: Run) -> None:
-    """Not to the end of the schedule, where the best step comes before it."""
+    """The recommended model, whichever is the best LoRA, to its own best step, not to the end of the schedule."""
     scores = json.loads((copy.folder / "scores.json").read_text())
-    name = scores["verdict"]["recommended"]
+    scores["verdict"] |= {"recommended": "lora-4", "best_lora": "lora-2"}
     for row in scores["models"]:
-        row["step"] = 2 if row["name"] == name else 1
+        row["step"] = 2 if row["name"] == "lora-4" else 1
     finish(copy, scores, silent)
     method = json.loads((copy.model_folder("final") / "method.json").read_text())
-    assert method["step"] == 2
+    assert (method["rank"], method["step"]) == (4, 2)
     assert len((copy.model_folder("final") / "training.jsonl").read_text().splitlines()) == 2
 
 

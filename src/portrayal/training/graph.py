@@ -6,7 +6,9 @@ launch. It is the same step, `step.gradients` and `step.descend`, recorded as it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -88,7 +90,8 @@ class CapturedStep:
         try:
             # Of this thread alone: NCCL's own looks after its work meanwhile.
             mode = "thread_local" if state.processes.count > 1 else "global"
-            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode=mode):
+            recording = torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode=mode)
+            with empty_graphs_allowed(), recording:
                 outputs = gradients(state, buffers)
                 if records_optimizer(state):
                     descend(state, outputs)
@@ -106,6 +109,14 @@ class CapturedStep:
         forget_gradients(state)
         self.recordings[key] = Recording(graph, buffers, outputs, gradients_of)
         return self.recordings[key]
+
+
+@contextmanager
+def empty_graphs_allowed() -> Iterator[None]:
+    """Do not warn of a graph without work: memory ran out at its first allocation, and that error follows."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The CUDA Graph is empty")
+        yield
 
 
 def unused(scaler: torch.amp.GradScaler) -> torch.amp.GradScaler:
