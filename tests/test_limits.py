@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from benchmarks.parsers import PARSERS, outcome
 from portrayal.errors import UsageError, WeightsError
 from portrayal.limits import DEEPEST, bounded_json, bounded_text, bounded_toml, check_header
 from portrayal.models.lora_files import read_file
+from portrayal.models.saved import attach_saved
 from portrayal.models.source import input_channels
 from portrayal.run import Run
 from portrayal.settings import load_config
@@ -99,12 +102,15 @@ def test_json_is_read_as_it_is(value: Any) -> None:
 
 
 @settings(deadline=None)
-@given(st.text(max_size=200))
+@given(st.text(max_size=200) | st.text('[]{}:,"0123456789.-eEtrufalsn ', max_size=20))
 def test_what_is_no_json_is_a_value_error(text: str) -> None:
     try:
-        bounded_json(text)
+        value = json.loads(text)
     except ValueError:
-        return
+        with pytest.raises(ValueError):  # noqa: PT011 - what it says is Python's own
+            bounded_json(text)
+    else:
+        assert repr(bounded_json(text)) == repr(value)
 
 
 def nested(depth: int) -> str:
@@ -146,10 +152,46 @@ def test_size_is_bounded(tmp_path: Path) -> None:
 
 def test_nothing_of_the_project_trusts_remote_code_or_pickles() -> None:
     """In no file; every from_pretrained that reads weights of others says that they be safetensors, or checks first."""
+    found: list[str] = []
     for path in [*SOURCE.rglob("*.py"), *(ROOT / "benchmarks").glob("*.py"), *(ROOT / "scripts").glob("*.py")]:
         text = path.read_text(encoding="utf-8")
+        if SOURCE in path.parents:
+            found += [f"{path.name}: {name}" for name in weights_readers(ast.parse(text), text)]
         assert "trust_remote_code" not in text, path
         assert not re.search(r"\bpickle\.|\btorch\.load\(|weights_only\s*=\s*False", text), path
+
+    assert len(found) >= 10
+    assert [name for name in found if not name.endswith("safetensors")] == []
+
+
+def weights_readers(tree: ast.AST, text: str) -> Iterator[str]:
+    """The calls of `from_pretrained` that read weights, and what they say of how."""
+    for node in ast.walk(tree):
+        called = node.func if isinstance(node, ast.Call) else None
+        if not isinstance(called, ast.Attribute) or called.attr != "from_pretrained":
+            continue
+        kind = ast.unparse(called.value)
+        if kind.endswith(("Tokenizer", "Config", "Pil")):
+            continue
+        assert isinstance(node, ast.Call)
+        options = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        here = text.splitlines()[max(0, node.lineno - 8) : node.lineno]
+        told = None in options and any('"use_safetensors": True' in line for line in here)
+        yield f"{kind} {'safetensors' if options.get('use_safetensors') == 'True' or told else 'anything'}"
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_pickled_weights_of_a_run_are_not_read(pocket: Any, part: str, tmp_path: Path) -> None:
+    """Where a run holds no others: it may be somebody else's."""
+    for name in ("unet", "text_encoder"):
+        getattr(pocket, name).save_pretrained(tmp_path / name, safe_serialization=True)
+    (weights,) = (tmp_path / part).glob("*.safetensors")
+    pickled = "diffusion_pytorch_model.bin" if part == "unet" else "pytorch_model.bin"
+    torch.save(getattr(pocket, part).state_dict(), tmp_path / part / pickled)
+    weights.unlink()
+    with pytest.raises(WeightsError, match="cannot be loaded"):
+        attach_saved(pocket, tmp_path)
+    assert not pocket.attached
 
 
 def test_a_hub_token_is_in_no_file_of_a_run(tiny_run: Run, planted_token: str) -> None:

@@ -156,7 +156,7 @@ def pocket_identity(device: torch.device) -> Scorer:
     from transformers import ResNetModel
 
     folder = WEIGHTS / "identity"
-    model = ResNetModel.from_pretrained(folder, dtype=torch.float32).to(device).eval()
+    model = ResNetModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).to(device).eval()
     size = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))["crop_size"]["height"]
 
     def embed(images: Sequence[Image.Image]) -> NDArray[np.float32]:
@@ -169,7 +169,8 @@ def dino_scorer(folder: Path, device: torch.device) -> Scorer:
     """DINOv2's class token (Oquab et al. 2023, arXiv:2304.07193): subject fidelity as in DreamBooth's DINO metric."""
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True).to(device).eval()
+    options = {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True}
+    model = AutoModel.from_pretrained(folder, **options).to(device).eval()
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
     def embed(images: Sequence[Image.Image]) -> NDArray[np.float32]:
@@ -182,7 +183,8 @@ def clip_scorer(folder: Path, name: str, licence: str, device: torch.device) -> 
     """A CLIP (Radford et al. 2021, arXiv:2103.00020), both halves."""
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-    model = CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True).to(device).eval()
+    options = {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True}
+    model = CLIPModel.from_pretrained(folder, **options).to(device).eval()
     processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
     has_tokenizer = (folder / "vocab.json").is_file()
     tokenizer = CLIPTokenizer.from_pretrained(folder if has_tokenizer else WEIGHTS / "tokenizer", local_files_only=True)

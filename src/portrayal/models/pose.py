@@ -210,5 +210,6 @@ def embedded_reader(device: str) -> PoseReader:
     from transformers import VitPoseForPoseEstimation
 
     folder = embedded_folder("pose")
-    model = VitPoseForPoseEstimation.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    options = {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True}
+    model = VitPoseForPoseEstimation.from_pretrained(folder, **options)
     return PoseReader(model.to(device).eval().requires_grad_(False))

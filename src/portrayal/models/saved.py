@@ -112,7 +112,10 @@ def attach_saved_full(base: BaseModel, folder: Path) -> Attached:
     from transformers import CLIPTextModel
 
     check_files(folder.glob("*/*.safetensors"))
-    parts: dict[str, Any] = {"unet": UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=base.dtype)}
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=base.dtype, use_safetensors=True)
+    parts: dict[str, Any] = {"unet": unet}
     if (folder / "text_encoder").is_dir():
-        parts["text_encoder"] = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=base.dtype)
+        parts["text_encoder"] = CLIPTextModel.from_pretrained(
+            folder / "text_encoder", dtype=base.dtype, use_safetensors=True
+        )
     return replace_parts(base, UnetMethod(), parts, trainable=False)
