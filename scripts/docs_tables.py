@@ -235,11 +235,46 @@ def fuzzed() -> str:
     return "\n".join(lines)
 
 
+def mutants() -> str:
+    """Programming errors that the tests notice, by kind and by package."""
+    found = figures_of("mutants")["after"]
+    lines = ["| errors | tried | noticed |", "|---|---|---|"]
+    for key in ("kind", "package"):
+        rows = found[f"{key}s"][: None if key == "package" else -1]
+        lines += [f"| {key}: {row[key]} | {row['mutants']} | {row['percent']:g} % |" for row in rows]
+    return "\n".join(lines)
+
+
+def regret() -> str:
+    """What rules that pick a rank and a rate give away, with either way to scale a LoRA."""
+    found = figures_of("rate_rules")
+    lines = [
+        "| rule | mean regret, alpha 8 at every rank | over 0.05 | mean regret, scale 1 at every rank | over 0.05 |",
+        "|---|---|---|---|---|",
+    ]
+    for ours, theirs in zip(found["constant"]["rules"], found["equal"]["rules"], strict=True):
+        figures = [f"{row['mean regret']:.3f} | {row['regret over 0.05']}" for row in (ours, theirs)]
+        lines.append(f"| {ours['rule']} | {' | '.join(figures)} |")
+    return "\n".join(lines)
+
+
+def rates() -> str:
+    """Mean likeness by rank and rate, with either way to scale a LoRA."""
+    found = figures_of("rate_rules")
+    titles = {"constant": "alpha 8 at every rank", "equal": "scale 1 at every rank"}
+    rates = [key for key in found["constant"]["likeness"][0] if key != "rank"]
+    lines = ["| scale | rank | " + " | ".join(rates) + " |", "|---|---|" + "---|" * len(rates)]
+    for scale, title in titles.items():
+        for row in found[scale]["likeness"]:
+            lines.append(f"| {title} | {row['rank']} | " + " | ".join(f"{row[rate]:.2f}" for rate in rates) + " |")
+    return "\n".join(lines)
+
+
 PAGES: dict[str, Mapping[str, Callable[[], str]]] = {
     "photos.md": {"planted": planted, "captions": captions, "pay": pay, "speed": speed},
     "training.md": training_tables.TABLES,
     "studio.md": {"studio": studio},
-    "promises.md": {"endured": endured, "fuzzed": fuzzed},
+    "promises.md": {"endured": endured, "fuzzed": fuzzed, "mutants": mutants},
     "formats.md": {"round-trips": round_trips},
     "scale.md": {
         "several": several_gpus,
@@ -248,7 +283,14 @@ PAGES: dict[str, Mapping[str, Callable[[], str]]] = {
         "scales": scales,
         "simulated": simulated,
     },
-    "verdict.md": {"studies": studies, "overfitting": overfitting, "courses": courses, "rules": rules},
+    "verdict.md": {
+        "studies": studies,
+        "overfitting": overfitting,
+        "courses": courses,
+        "rules": rules,
+        "rates": rates,
+        "regret": regret,
+    },
 }
 """Of each page the tables by their names."""
 

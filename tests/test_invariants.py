@@ -66,7 +66,8 @@ class Recorded:
         """What the VAE makes of each photo and class image: the mean, scaled as the UNet reads it."""
         files = {photo["id"]: self.run.dataset_folder / "images" / f"{photo['id']}.png" for photo in self.photos}
         files |= {f"class {path.parent.name}/{path.stem}": path for path in cache_folder().glob("class-images/*/*.png")}
-        return {name: vae_mean(self.base, path) for name, path in files.items()}
+        same_size = {name: path for name, path in files.items() if load(path).size == (64, 64)}  # not of other runs
+        return {name: vae_mean(self.base, path) for name, path in same_size.items()}
 
     @cached_property
     def prompts(self) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from portrayal.settings import load_config
 from portrayal.stages import prepare as prepare_stage
 from portrayal.stages import report, train
 from portrayal.stages.evaluate import evaluated_files
-from portrayal.stages.shared import FINAL, curve_path, trained, trained_trials
+from portrayal.stages.shared import FINAL, curve_path, judged_trials, trained
 from portrayal.stages.verify import lacking
 
 Hashes = Callable[..., dict[str, str]]
@@ -164,12 +164,12 @@ def test_a_training_is_done_when_all_that_came_of_it_is_there(run: Run, name: st
         assert trained(run, name)
         path.rename(path.with_name("elsewhere"))
         assert not trained(run, name)
-        assert name not in [trial.name for trial in trained_trials(run)]
+        assert name not in [trial.name for trial in judged_trials(run)]
         path.with_name("elsewhere").rename(path)
     (folder / "heldout.json").unlink()
     (folder / "steps" / "2").mkdir(parents=True)  # before its step is chosen
     assert trained(run, name)
-    assert name not in [trial.name for trial in trained_trials(run)]
+    assert name not in [trial.name for trial in judged_trials(run)]
 
 
 def test_all_trainings_of_a_model_are_done_anew_where_one_is(run: Run) -> None:

@@ -1027,7 +1027,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     ),
     "training.trackers": (Case(trained, "['tensorboard']", {"trackers": (None, ["tensorboard"])}),),
     "training.optimizer.name": (
-        Case(trained, "prodigy", {"optimizer": ("AdamW", "Prodigy"), "rates": ([[1e-4]] * 3, [[1.0]] * 3)}),
+        Case(trained, "prodigy", {"optimizer": ("AdamW", "GroupedProdigy"), "rates": ([[1e-4]] * 3, [[1.0]] * 3)}),
         Case(trained, "adafactor", {"optimizer": ("AdamW", "Adafactor"), "betas": CHANGED, "eps": CHANGED}),
         Case(trained, "adamw8bit", {"optimizer": ("AdamW", "AdamW8bit")}),
         Case(estimated, "adamw8bit", {"train.unet GiB": DOWN}, ("study.full_unet=true",)),

@@ -167,7 +167,8 @@ def test_nothing_is_asked_of_a_request_that_has_brought_too_much() -> None:
 
     told: list[dict[str, Any]] = []
     scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"transfer-encoding", b"chunked")]}
-    asyncio.run(guard.Turn(scope, receive, send, 4 << 20).take(reads_on))
+    with closing(asyncio.new_event_loop()) as loop:  # not asyncio.run, which forgets the loop that Gradio left open
+        loop.run_until_complete(guard.Turn(scope, receive, send, 4 << 20).take(reads_on))
     assert len(asked) == 5
     assert told[0]["status"] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     assert (b"connection", b"close") in told[0]["headers"]

@@ -31,7 +31,7 @@ def leaves(values: object, prefix: str = "") -> set[str]:
 
 def test_every_setting_has_a_field_with_its_docstring() -> None:
     found = {one.key: one for one in fields()}
-    elsewhere = {"recipe", "control.reference", "control.ready_made"} | {
+    elsewhere = {"recipe", "control.reference", "control.ready_made", "method.lora.rank"} | {
         f"prepare.{name}" for name in ("drop", "keep", "crop")
     }
     kinds = {"method.unet.kind", "method.lora.kind"}
@@ -83,6 +83,8 @@ def test_a_form_is_read_as_it_was_meant() -> None:
         ("study.ranks", "x"),
         ("training.mixed_precision", "fp8"),
         ("generation.scenes", "not toml"),
+        ("seed", "INF"),
+        ("method.lora.learning_rate", "nan"),
         ("generation.scenes", 'sea = "nobody there"'),
         ("nothing.of.this", "1"),
         ("control.reference", "/etc/passwd"),

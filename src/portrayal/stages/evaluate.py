@@ -16,12 +16,12 @@ from portrayal.stages.shared import (
     base_of,
     dataset_of,
     encoders_of,
+    judged_trials,
     looks_of,
     silent,
     stage,
     tell,
     trained_models,
-    trained_trials,
     with_article,
 )
 from portrayal.stages.steps import base_losses, curve_of_model
@@ -64,7 +64,7 @@ def measure(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
 
 def evaluated_files(run: Run) -> list[str]:
     """What scores depend on: names of the pictures, and the trainings with when they were made."""
-    trained = {trial.name: run.model_folder(trial.name) / "method.json" for trial in trained_trials(run)}
+    trained = {trial.name: run.model_folder(trial.name) / "method.json" for trial in judged_trials(run)}
     judged = [folder for name in ("base", *trained) for folder in (name, f"class/{name}")]
     images = run.folder / "images"
     pictures = [path for name in (*judged, "control") for path in (images / name).rglob("*.png")]
@@ -82,8 +82,8 @@ def gather(run: Run, tick: Callable[[int, int], None], progress: Progress) -> An
     config, dataset = run.config, dataset_of(run)
     if not all_painted(run, "base"):
         raise UsageError(f"{run.folder} has no pictures to judge.", f"Paint them: portrayal generate {run.folder}")
-    partly = {trial.model for trial in trained_trials(run) if not all_painted(run, trial.name)}
-    trials = [trial for trial in trained_trials(run) if trial.model not in partly]
+    partly = {trial.model for trial in judged_trials(run) if not all_painted(run, trial.name)}
+    trials = [trial for trial in judged_trials(run) if trial.model not in partly]
     splits = sorted({(trial.fold, trial.seed) for trial in trials}) or [(0, 0)]
     bases = [Trial("base", "base", fold, seed) for fold, seed in splits]
     models = []

@@ -281,12 +281,21 @@ def trained_models(run: Run) -> dict[str, Path | None]:
 
 
 def trained_trials(run: Run) -> list[Trial]:
-    """The study's trainings that are done and whose step is chosen."""
-    return [
-        trial
-        for trial in run.config.trials.values()
-        if trained(run, trial.name) and not (run.model_folder(trial.name) / "steps").is_dir()
-    ]
+    """The study's trainings that can be painted with: they are done, their step is chosen, their weights are there."""
+    return [trial for trial in run.config.trials.values() if has_model(run, trial.name)]
+
+
+def judged_trials(run: Run) -> list[Trial]:
+    """Those of which everything is there that they are judged by."""
+    return [trial for trial in trained_trials(run) if trained(run, trial.name)]
+
+
+def has_model(run: Run, name: str) -> bool:
+    """Whether a training has left weights to paint with."""
+    from portrayal.models.saved import has_weights
+
+    folder = run.model_folder(name)
+    return (folder / "method.json").is_file() and not (folder / "steps").is_dir() and has_weights(folder)
 
 
 def trained(run: Run, name: str) -> bool:

@@ -12,7 +12,7 @@ from portrayal.files import UNFINISHED
 from portrayal.run import Event, Progress, Run
 from portrayal.stages.evaluate import all_painted
 from portrayal.stages.paint import paintable
-from portrayal.stages.shared import FINAL, base_of, dataset_of, generator_of, in_place, silent, trained, trained_trials
+from portrayal.stages.shared import FINAL, base_of, dataset_of, generator_of, in_place, judged_trials, silent, trained
 
 STEPS = 2
 """Denoising steps of a picture that only has to be one."""
@@ -71,7 +71,7 @@ def verify_run(run: Run, *, progress: Progress = silent) -> Verified:
 
 def lacking(run: Run) -> list[str]:
     """What is not done yet, and what a process that was killed left."""
-    done = {trial.name for trial in trained_trials(run)}
+    done = {trial.name for trial in judged_trials(run)}
     found = [f"{name} is not trained" for name in run.config.trials if name not in done]
     found += [f"{name} has not painted all its pictures" for name in sorted(done) if not all_painted(run, name)]
     if run.config.study.final and (run.folder / "report.html").is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -228,6 +229,8 @@ def read_number(value: Any, *, whole: bool) -> int | float:
         number = float(str(value).strip().replace(",", "."))
     except ValueError:
         raise ValueError(f"{value!r} is no number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no finite number")
     if whole and number != int(number):
         raise ValueError(f"{value!r} is no whole number")
     return int(number) if number == int(number) and abs(number) < 2**53 else number
