@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from http import HTTPStatus
 from http.cookies import SimpleCookie
 from typing import Any
