@@ -156,8 +156,9 @@ def test_a_saved_lora_says_the_same_in_every_way_it_is_put_in_place(mini, tmp_pa
             outputs.append(output_of(mini))
         with with_loras(mini, [LoraFile(tmp_path / LORA_FILE, strength)]):
             outputs.append(output_of(mini))
-        with merged_loras(mini, [(whole.layers, strength)]):
-            outputs.append(output_of(mini))
+        for own in (whole.layers, read_own(load_file(tmp_path / LORA_FILE), 3.0 if alpha is None else alpha)):
+            with merged_loras(mini, [(own, strength)]):
+                outputs.append(output_of(mini))
         for name in ("diffusers", "lowered"):
             with with_loras(mini, [LoraFile(tmp_path / f"{name}.safetensors", strength)]):
                 outputs.append(output_of(mini))

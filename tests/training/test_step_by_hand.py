@@ -23,6 +23,7 @@ from portrayal.data.encode import EncodedDataset
 from portrayal.models.base import BaseModel
 from portrayal.training import step as step_module
 from portrayal.training.optimizers import build_optimizer
+from portrayal.training.small_adamw import SmallAdamW
 from portrayal.training.state import TrainingState
 from portrayal.training.step import Inputs, Outputs, forget_gradients, gradients, launch, to_device, train_step
 from portrayal.training.task import TrainingData
@@ -343,6 +344,17 @@ def test_a_pass_in_parts_has_the_gradients_of_the_whole(mini, exact, tmp_path: P
             assert len(seen) == PASSES * min(number, 3)
     for whole, summed in zip(*found, strict=True):
         assert length_of([one - other for one, other in zip(whole, summed, strict=True)]) < 1e-4 * length_of(whole)
+
+
+def test_steps_smaller_than_halfs_digits_are_kept_on_average() -> None:
+    """Twenty steps of a thousandth from 1, where bf16's numbers are four thousandths apart and more."""
+    weight = torch.nn.Parameter(torch.ones(4096, dtype=torch.bfloat16))
+    optimizer = build_optimizer(OptimizerConfig(weight_decay=0), [{"params": [weight], "lr": 1e-3}])
+    assert isinstance(optimizer, SmallAdamW)
+    for _ in range(20):
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+    assert float(weight.detach().float().mean()) == pytest.approx(0.98, abs=0.001)
 
 
 # What goes in ----------------------------------------------------------------------------------------------------
