@@ -20,7 +20,7 @@ from portrayal.evaluation.control import CONTROL_KINDS
 from portrayal.evaluation.metrics import edge_f1
 from portrayal.formats.png import DIGITAL_SOURCE_TYPE, parse_a1111, read_settings
 from portrayal.generation.annotators import canny, fit
-from portrayal.generation.generator import Control, Generator
+from portrayal.generation.generator import Control, Generator, Painted
 from portrayal.generation.pictures import (
     PAINTING,
     Picture,
@@ -420,3 +420,9 @@ def test_canny_s_thresholds_are_those_of_the_settings(low: int, high: int) -> No
     assert agreement is not None
     assert agreement.tolist() == [1]
     assert expected.any()
+
+
+def test_pixels_are_rounded_to_the_nearest_of_256_levels() -> None:
+    levels = torch.tensor([0.0, 100.4, 100.6, 254.7])
+    (image,) = Painted((levels / 255).expand(1, 3, 1, 4)).fetch()
+    assert np.asarray(image)[0, :, 0].tolist() == [0, 100, 101, 255]
