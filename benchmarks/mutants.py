@@ -102,7 +102,8 @@ class Mutant:
             return Path(self.file)
         parts = self.function.partition(":")[0].split(".")
         module = Path("src", *parts)
-        return module / "__init__.py" if (ROOT / module).is_dir() else module.with_suffix(".py")
+        file = module.with_suffix(".py")  # a folder of data may have the same name
+        return file if (ROOT / file).is_file() else module / "__init__.py"
 
     @property
     def package(self) -> str:

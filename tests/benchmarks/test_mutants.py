@@ -92,6 +92,18 @@ def test_only_a_test_that_fails_kills(status: int | None, expected: str) -> None
     assert status != 1 or outcome.detail == "tests/test_x.py::test_y"
 
 
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [
+        ("portrayal.studio.texts", "src/portrayal/studio/texts.py"),  # beside the folder `texts`
+        ("portrayal.config", "src/portrayal/config/__init__.py"),
+        ("portrayal.data.encode", "src/portrayal/data/encode.py"),
+    ],
+)
+def test_the_file_of_a_module_is_found(module: str, path: str) -> None:
+    assert Mutant("x", "other", "a", "b", (), function=f"{module}:name").path == Path(path)
+
+
 def test_rates_count_each_group_and_all() -> None:
     rows = {
         Mutant(name, kind, "a", "b", (), function="portrayal.data.encode:encode"): outcome_of(status, "", 0.0)

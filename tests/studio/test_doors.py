@@ -24,6 +24,7 @@ from starlette.testclient import TestClient
 from portrayal.studio import guard, login
 from portrayal.studio.guard import MAX_BODY, MAX_UPLOAD, Guard, limit_of
 from portrayal.studio.login import COOKIE, SECONDS, TRIES, Door
+from tests.studio.conftest import Clock
 
 PASSWORD = "correct horse"  # nobody's
 
@@ -175,18 +176,6 @@ def test_nothing_is_asked_of_a_request_that_has_brought_too_much() -> None:
 
 
 # The password ----------------------------------------------------------------------------------------------------
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from portrayal.studio.login import COOKIE, SESSION_SECONDS, TRIES, Door
 from portrayal.studio.opening import prepare_folder
 from portrayal.studio.projects import Project, Projects
 from portrayal.studio.server import make_app
-from tests.studio.conftest import loops_of_gradio
+from tests.studio.conftest import Clock, loops_of_gradio
 
 HOME = "http://127.0.0.1:7860"
 
@@ -246,19 +246,6 @@ def test_uploads_and_logs_are_nobody_else_s(app: Guard, projects: Projects) -> N
 
 
 # The password ----------------------------------------------------------------------------------------------------
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
