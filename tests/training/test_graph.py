@@ -250,7 +250,7 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_alone(method: Any, encoded
         state.learners[0].batches = type("Bad", (), {"at": lambda self, position: source})()
         (record,) = launch(state, run).records()
         assert record.skipped
-        assert state.health.skipped == 1
+        assert state.learners[0].health.skipped == 1
         assert all(torch.equal(weight, before[name]) for name, weight in state.attached.named_parameters().items())
 
 

@@ -103,7 +103,7 @@ def test_what_goes_on_from_a_checkpoint_is_what_was_not_interrupted(
         seconds = [learner.seconds for learner in state.learners]
         kept = everything_in(state)
         scale = state.scaler.get_scale() if state.scaler else None
-        health = replace(state.health, blamed=dict(state.health.blamed))
+        health = replace(state.learners[0].health, blamed=dict(state.learners[0].health.blamed))
         after = plain(train_step(state))
         ended = everything_in(state)
     assert [records[0].skipped for records in before] == [False, True, False]
@@ -111,7 +111,7 @@ def test_what_goes_on_from_a_checkpoint_is_what_was_not_interrupted(
     assert all(seconds)
     with started(base, methods, mini_data, config, work) as state:
         assert state.step == 3
-        assert state.health == health
+        assert state.learners[0].health == health
         assert [learner.seconds for learner in state.learners] == seconds
         assert (state.scaler.get_scale() if state.scaler else None) == scale
         assert same(everything_in(state), kept)
@@ -127,14 +127,14 @@ def test_blame_is_remembered_over_an_interruption(mini, mini_data, tmp_path: Pat
     for times in (1, 2, 3):
         with session_module.session(mini, tasks, config, work) as state:
             if times > 1:
-                assert state.health == Health(times - 1, times - 1, {"photo0": times - 1})
+                assert state.learners[0].health == Health(times - 1, times - 1, {"photo0": times - 1})
             spoiled_step(state, monkeypatch)
             (work / "m0.jsonl").touch()
             save(state, work)
-    assert state.health.blamed == {"photo0": 3}
+    assert state.learners[0].health.blamed == {"photo0": 3}
     with pytest.raises(TrainingDivergedError):
         for _ in range(3):
-            state.health.note(4, {"photo0": False, "photo1": True}, skipped=True, fp16=False)
+            state.learners[0].health.note(4, {"photo0": False, "photo1": True}, skipped=True, fp16=False)
 
 
 # Time ------------------------------------------------------------------------------------------------------------

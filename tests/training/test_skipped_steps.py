@@ -24,6 +24,14 @@ CASES = [
 ]
 
 
+def everything_of(state: TrainingState, number: int) -> list[Tensor]:
+    """All numbers of one learner: its weights, and what the optimizer keeps of them."""
+    weights = state.weights_of(number)
+    moments = [value for weight in weights for value in state.optimizer.state[weight].values()]
+    computing = [*state.attached.computing().values()] if len(state.learners) == 1 else []
+    return [value.detach().clone() for value in (*weights, *moments, *computing) if isinstance(value, Tensor)]
+
+
 def poisoned_weight(state: TrainingState) -> Any:
     """What gets a gradient: of a UNet the last that a backward pass finds, of a pack what all learners lie in."""
     layers = getattr(state.attached, "layers", None)
@@ -78,22 +86,26 @@ def test_no_number_that_is_not_finite_reaches_weights_or_averages(
     with started(base, methods, mini_data, config, tmp_path) as state:
         assert (state.scaler is not None) == (precision == "fp16")
         assert not any(record.skipped for record in train_step(state))
-        before = everything_in(state)
+        count = len(state.learners)
+        hit = [number for number in range(count) if precision == "fp16" or number == count - 1]  # one scale serves all
+        before = [everything_of(state, number) for number in range(count)]
         scale = state.scaler.get_scale() if state.scaler else None
         bad = [
             train_with_bad_loss(state, monkeypatch, float("inf")),
             train_with_bad_gradient(state, float("inf" if precision == "fp16" else "nan")),
         ]
-        assert all(record.skipped for records in bad for record in records)
-        assert same(before, everything_in(state))
-        assert (state.health.skipped, state.health.in_a_row) == (2, 2)
+        for records in bad:
+            assert [number for number, record in enumerate(records) if record.skipped] == hit
+        for number, (learner, earlier) in enumerate(zip(state.learners, before, strict=True)):
+            assert same(earlier, everything_of(state, number)) == (number in hit)
+            skipped = 2 * (number in hit)
+            assert (learner.health.skipped, learner.health.in_a_row) == (skipped, skipped)
         if state.scaler:  # it falls with a gradient that overflows, not with a loss
             assert state.scaler.get_scale() == scale / 2
         assert not any(record.skipped for record in train_step(state))
-        after = everything_in(state)
-        assert not same(before, after)
-        assert all(value.isfinite().all() for value in after)
-        assert (state.health.skipped, state.health.in_a_row) == (2, 0)
+        assert not any(same(earlier, everything_of(state, number)) for number, earlier in enumerate(before))
+        assert all(value.isfinite().all() for value in everything_in(state))
+        assert {learner.health.in_a_row for learner in state.learners} == {0}
 
 
 @pytest.mark.parametrize(("precision", "patience"), [("no", PATIENCE), ("fp16", PATIENCE_FP16)])

@@ -455,9 +455,9 @@ def test_a_gradient_that_is_not_finite_never_reaches_weights_or_averages(
         before = weights_now(state)
         assert train_step(state).skipped
         assert all(torch.equal(one, other) for one, other in zip(before, weights_now(state), strict=True))
-        assert (state.health.skipped, state.health.in_a_row) == (1, 1)
+        assert (state.learners[0].health.skipped, state.learners[0].health.in_a_row) == (1, 1)
         assert not train_step(state).skipped
-        assert state.health.in_a_row == 0
+        assert state.learners[0].health.in_a_row == 0
 
 
 def diverging(pocket, above: float, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -758,4 +758,4 @@ def test_fp16_that_overflows_settles_and_poisons_nothing(encoded, tmp_path: Path
         assert records[0].skipped
         assert not records[-1].skipped
         assert all(one.isfinite().all() for one in weights_now(state))
-        assert state.health.skipped == sum(record.skipped for record in records)
+        assert state.learners[0].health.skipped == sum(record.skipped for record in records)

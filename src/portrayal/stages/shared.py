@@ -298,11 +298,19 @@ def has_model(run: Run, name: str) -> bool:
     return (folder / "method.json").is_file() and not (folder / "steps").is_dir() and has_weights(folder)
 
 
+def diverged(run: Run, name: str) -> bool:
+    """Whether a training could not go on, and left nothing to generate with."""
+    folder = run.model_folder(name)
+    return (folder / "diverged.json").is_file() and not (folder / "method.json").is_file()
+
+
 def trained(run: Run, name: str) -> bool:
     """Whether a training has come to its end, and what came of it is there: weights, losses, its model's curve."""
     from portrayal.models.saved import has_weights
 
     folder, trial = run.model_folder(name), run.config.trials.get(name)
+    if diverged(run, name):
+        return True
     if not (folder / "method.json").is_file():
         return False
     if (folder / "steps").is_dir():  # whose step is still to be chosen

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from portrayal.config import Config, LoraMethod
-from portrayal.files import append_line
+from portrayal.files import append_line, drop_folder
 from portrayal.models.methods import Attached
 from portrayal.models.packed_lora import Pack
 from portrayal.run import atomic_folder, write_bytes, write_json
@@ -21,6 +21,9 @@ from portrayal.training.checkpoint import kept, save_checkpoint
 from portrayal.training.state import Learner, TrainingState
 from portrayal.training.step import Launched
 from portrayal.training.task import Task
+
+DIVERGED = "diverged.json"
+"""What a training that could not go on leaves in its model's folder instead of weights and `method.json`."""
 
 
 def log_of(learner: Learner, work: Path) -> Path:
@@ -99,7 +102,19 @@ def write_history(state: TrainingState, learner: Learner, config: Config, work: 
     write_bytes(folder / "training.jsonl", log_of(learner, work).read_bytes())
     if (work / "trackers").is_dir():
         shutil.copytree(work / "trackers", folder / "trackers", dirs_exist_ok=True)
+    (folder / DIVERGED).unlink(missing_ok=True)  # of an attempt at a higher rate
     write_json(folder / "method.json", describe(learner, state, config, folder))
+
+
+def record_divergence(state: TrainingState, learner: Learner, work: Path, folder: Path) -> None:
+    """Write that a training could not go on, and its record so far, in the place of its model."""
+    error = learner.diverged
+    assert error is not None
+    drop_folder(folder)
+    log = log_of(learner, work)
+    write_bytes(folder / "training.jsonl", log.read_bytes() if log.is_file() else b"")
+    described = {"name": learner.name, "step": state.step, "cause": error.cause, "seed": learner.seed}
+    write_json(folder / DIVERGED, described | {"settings": learner.method.model_dump(mode="json")})
 
 
 def describe(learner: Learner, state: TrainingState, config: Config, folder: Path) -> dict[str, Any]:
@@ -119,7 +134,7 @@ def describe(learner: Learner, state: TrainingState, config: Config, folder: Pat
         "photos": sorted(name for part in learner.batches.photos for name in part.ids),
         "seed": learner.seed,
         "settings": method.model_dump(mode="json") | {"training": config.training.model_dump(mode="json")},
-        "skipped_steps": state.health.skipped,
+        "skipped_steps": learner.health.skipped,
         "adapted": state.adapted.as_json(),
         "train_seconds": round(learner.seconds, 2),
         "pack": len(state.attached.members) if isinstance(state.attached, Pack) else 1,

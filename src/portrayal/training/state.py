@@ -12,6 +12,7 @@ from torch import Tensor
 
 from portrayal.config import Method, TrainingConfig, UnetMethod
 from portrayal.data.batches import BatchSource
+from portrayal.errors import TrainingDivergedError
 from portrayal.models.base import BaseModel
 from portrayal.models.methods import DTYPES, Attached
 from portrayal.models.packed_lora import Pack
@@ -33,6 +34,8 @@ class Learner:
         batches: What it is trained on.
         seed: Of its noise; learners with one seed and one source of batches meet the same noise.
         seconds: Its share of the time so far.
+        health: Which of its steps were skipped.
+        diverged: Why it cannot go on, once it cannot, while others of its pack can.
     """
 
     name: str
@@ -40,6 +43,8 @@ class Learner:
     batches: BatchSource
     seed: int
     seconds: float = 0.0
+    health: Health = field(default_factory=Health)
+    diverged: TrainingDivergedError | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,6 @@ class TrainingState:
         scaler: Scales the loss in fp16; nothing in other formats.
         accelerator: Knows the trackers.
         step: Steps taken.
-        health: Which of these were skipped.
         adapted: How the training departs from its settings.
         whole: Whether the weights are those of `step`, and not on their way to the next.
         clock: When the last step was done.
@@ -83,7 +87,6 @@ class TrainingState:
     config: TrainingConfig
     scaler: torch.amp.GradScaler | None = None
     step: int = 0
-    health: Health = field(default_factory=Health)
     adapted: Adaptation = field(default_factory=Adaptation)
     whole: bool = True
     clock: float = 0.0
@@ -172,9 +175,11 @@ class TrainingState:
             for group in optimizer["param_groups"]
         ]
         return {
-            "learners": {learner.name: learner.seconds for learner in self.learners},
+            "learners": {
+                learner.name: {"seconds": learner.seconds, "health": asdict(learner.health)}
+                for learner in self.learners
+            },
             "step": self.step,
-            "health": asdict(self.health),
             "parameters": self.shards.whole_parameters(parameters) if self.shards else parameters,
             "optimizer": optimizer | {"param_groups": groups},
             "scaler": self.scaler.state_dict() if self.scaler else {},
@@ -189,15 +194,15 @@ class TrainingState:
             for name, tensor in snapshot["parameters"].items():
                 named[name].copy_(tensor)
             self.attached.refresh()
-        saved = snapshot["optimizer"]
-        restore_optimizer(self.optimizer, self.shards.own_state(saved) if self.shards else saved)
+        optimizer = snapshot["optimizer"]
+        restore_optimizer(self.optimizer, self.shards.own_state(optimizer) if self.shards else optimizer)
         self.hold_rates()
         if self.scaler:
             self.scaler.load_state_dict(snapshot["scaler"])
         self.step = snapshot["step"]
-        self.health = Health(**snapshot["health"])
         for learner in self.learners:
-            learner.seconds = snapshot["learners"][learner.name]
+            saved = snapshot["learners"][learner.name]
+            learner.seconds, learner.health = saved["seconds"], Health(**saved["health"])
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:

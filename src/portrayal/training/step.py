@@ -8,18 +8,19 @@ Shapes: A forward passes of a step, B pictures of a pass, K learners.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from portrayal.config import LoraMethod
 from portrayal.data.batches import Batch, join
+from portrayal.errors import TrainingDivergedError
 from portrayal.randomness import derived_seed, generator_for
 from portrayal.training.loss import Noise, diffusion_loss, draw_noise
 from portrayal.training.sharing import all_losses, gradient_sum
@@ -196,20 +197,40 @@ def writes_weights(state: TrainingState) -> bool:
 
 
 def descend(state: TrainingState, outputs: Outputs) -> None:
-    """Move the weights, unless a loss or gradient is not finite: known, where it can be, on the device alone."""
-    optimizer = state.optimizer
-    not_finite = ~(outputs.norms.isfinite().all() & outputs.losses.isfinite().all())
+    """Move each learner's weights, unless a loss or gradient of its own is not finite."""
+    skipped_K = ~finite(outputs.losses, outputs.norms)
+    if state.scaler:
+        skipped_K = skipped_K.any().expand_as(skipped_K)  # one scale serves all
     state.whole = False
-    if getattr(optimizer, "_step_supports_amp_scaling", False):  # asks `found_inf` on the device itself
-        optimizer.grad_scale, optimizer.found_inf = None, not_finite.float()
-        optimizer.step()
-    elif not not_finite:
-        optimizer.step()
+    for number, skipped in enumerate(skipped_K.unbind()):
+        with groups_of(state.optimizer, number, len(state.learners)) as optimizer:
+            if getattr(optimizer, "_step_supports_amp_scaling", False):  # asks `found_inf` on the device itself
+                optimizer.grad_scale, optimizer.found_inf = None, skipped.float()
+                optimizer.step()
+            elif not skipped:
+                optimizer.step()
     if state.shards:
         state.shards.spread(state.attached.computing())
     if state.scaler:
         state.scaler.update()
     state.whole = True
+
+
+def finite(losses: Tensor, norms: Tensor) -> Tensor:
+    """Whether all losses `(A, B)` of each learner and the norm of its gradient `(K,)` are finite, `(K,)`."""
+    return norms.isfinite() & losses.isfinite().unflatten(1, (len(norms), -1)).all(dim=2).all(dim=0)
+
+
+@contextmanager
+def groups_of(optimizer: Any, number: int, learners: int) -> Iterator[Any]:
+    """An optimizer that knows one learner's parameter groups alone, for a while."""
+    groups = optimizer.param_groups
+    if learners > 1:
+        optimizer.param_groups = [group for group in groups if group["member"] == number]
+    try:
+        yield optimizer
+    finally:
+        optimizer.param_groups = groups
 
 
 def forget_gradients(state: TrainingState) -> None:
@@ -276,10 +297,11 @@ class Launched:
             self.done.record()
 
     def records(self) -> list[StepRecord]:
-        """A record for each learner, once the step is done.
+        """A record for each learner, once the step is done; one of several that cannot go on is marked.
 
         Raises:
-            TrainingDivergedError: If too many steps in a row were skipped; none of them has touched the weights.
+            TrainingDivergedError: If too many steps in a row of the only learner were skipped; none of them has touched
+                the weights.
         """
         if self.done:
             self.done.synchronize()
@@ -288,12 +310,11 @@ class Launched:
         state.clock = now
         for learner in self.learners:
             learner.seconds += seconds / len(self.learners)
-        norms, fine = self.norms.tolist(), self.losses.isfinite()
-        skipped = not (all(map(math.isfinite, norms)) and bool(fine.all()))
-        pictures: dict[str, bool] = {}
-        for name, finite in zip((name for ids in self.ids for name in ids), fine.flatten().tolist(), strict=True):
-            pictures[name] = pictures.get(name, True) and finite
-        state.health.note(self.step, pictures, skipped=skipped, fp16=state.scaler is not None)
+        norms, skipped_K = self.norms.tolist(), (~finite(self.losses, self.norms)).tolist()
+        if state.scaler and any(skipped_K):
+            skipped_K = [True] * len(skipped_K)
+        for number, (learner, skipped) in enumerate(zip(self.learners, skipped_K, strict=True)):
+            self.note(number, learner, skipped=skipped)
         rows = [part.unflatten(1, (len(norms), -1)).unbind(1) for part in (self.losses, self.weights, self.photos)]
         return [
             StepRecord(
@@ -306,8 +327,27 @@ class Launched:
                 skipped=skipped,
                 images_per_second=round(self.losses.numel() / seconds, 3),
             )
-            for rate, norm, values, shares, is_photo in zip(self.rates, norms, *rows, strict=True)
+            for rate, norm, skipped, values, shares, is_photo in zip(self.rates, norms, skipped_K, *rows, strict=True)
         ]
+
+    def note(self, number: int, learner: Learner, *, skipped: bool) -> None:
+        """Count the step in a learner's health.
+
+        Raises:
+            TrainingDivergedError: If it is the only one and going on is of no use.
+        """
+        count, pictures = len(self.learners), dict[str, bool]()
+        fine = self.losses.isfinite().unflatten(1, (count, -1))[:, number].tolist()
+        for ids, row in zip(self.ids, fine, strict=True):
+            of_learner = ids[number * len(row) : (number + 1) * len(row)]
+            for name, is_fine in zip(of_learner, row, strict=True):
+                pictures[name] = pictures.get(name, True) and is_fine
+        try:
+            learner.health.note(self.step, pictures, skipped=skipped, fp16=self.state.scaler is not None)
+        except TrainingDivergedError as error:
+            if count == 1:
+                raise
+            learner.diverged = learner.diverged or error
 
 
 def known(value: Tensor) -> float | None:

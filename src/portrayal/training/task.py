@@ -31,6 +31,7 @@ class Task:
         seed: Of first weights, order, latents and noise; nothing means the config's.
         readings: Steps whose weights are kept, in `steps/NUMBER`; without any, the last step's in the folder itself.
         last_step: Where it ends; nothing means with its learning rate's schedule.
+        keeps_rate: Whether it may not go on with a lower learning rate if it diverges: it is there to be compared.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Task:
     seed: int | None = None
     readings: tuple[int, ...] = ()
     last_step: int | None = None
+    keeps_rate: bool = False
 
     @property
     def num_steps(self) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from portrayal.config import Config
-from portrayal.errors import OutOfMemoryError
+from portrayal.errors import OutOfMemoryError, TrainingDivergedError
 from portrayal.files import drop_folder
 from portrayal.interruption import Stop, interruption
 from portrayal.models.base import BaseModel
@@ -19,7 +19,16 @@ from portrayal.processes import ALONE, Processes
 from portrayal.run import atomic_folder
 from portrayal.training.graph import CapturedStep, why_plain
 from portrayal.training.health import Adaptation, StreakError, said_of
-from portrayal.training.keeping import checkpoint_due, gather_shards, publish, reached, save, save_weights, write_all
+from portrayal.training.keeping import (
+    checkpoint_due,
+    gather_shards,
+    publish,
+    reached,
+    record_divergence,
+    save,
+    save_weights,
+    write_all,
+)
 from portrayal.training.onlooker import Onlooker, can_lift, look
 from portrayal.training.session import release_accelerator, session
 from portrayal.training.state import TrainingState
@@ -55,7 +64,8 @@ def train(
         processes: Who shares the steps, each calling this; the first of them writes.
 
     A training that runs out of memory goes on in smaller parts, and one that diverges from an earlier step with a lower
-    rate, as far as that helps; both are noted, and recorded in `method.json`.
+    rate, as far as that helps; both are noted, and recorded in `method.json`. A LoRA that diverges while others of its
+    pack do not leaves the pack: its folder then holds `diverged.json` and no weights. So does one that keeps its rate.
 
     Raises:
         TrainingDivergedError: If losses or gradients are not finite, again and again, or a picture's latents are not.
@@ -82,7 +92,7 @@ def train(
             processes.wait()  # all have read what is changed now
             if adapted.lowered and processes.first:  # what the last checkpoint holds was no good start the last time
                 drop_folder(work / "checkpoint")
-            changed = adapted.slower(reached(work))
+            changed = None if all(task.keeps_rate for task in tasks) else adapted.slower(reached(work))
             if changed is None:
                 raise
             cause = error.cause
@@ -112,6 +122,12 @@ def attempt(
         unread = deque[Launched]()
         try:
             take_steps(state, tasks, config, work, unread, progress, note, stop, onlooker)
+        except TrainingDivergedError as error:
+            if not state.learners or not all(task.keeps_rate for task in tasks):
+                raise
+            for learner in list(state.learners):
+                learner.diverged = learner.diverged or error
+            let_diverged_go(state, tasks, work, note)
         except torch.OutOfMemoryError:
             if state.whole and state.step and processes.count == 1:
                 write_all(unread, work)
@@ -149,6 +165,12 @@ def take_steps(
         ahead = 0 if pause or state.base.device.type == "cpu" else 1  # the GPU is one step ahead
         write_all(unread, work, ahead)
         progress(state.step, total)
+        if any(learner.diverged for learner in state.learners):
+            write_all(unread, work)
+            if all(learner.diverged for learner in state.learners):
+                raise next(learner.diverged for learner in state.learners if learner.diverged)
+            let_diverged_go(state, tasks, work, note)
+            run, due, pause = runner_of(state, note), True, True
         if not pause:
             continue
         gather_shards(state)
@@ -170,11 +192,22 @@ def take_steps(
                 state.leave(learner)
                 run = runner_of(state, note)
                 due = True  # a learner that left cannot come back
-        if state.learners and due and state.processes.first and (stopped or not state.health.in_a_row):
+        in_a_row = any(learner.health.in_a_row for learner in state.learners)
+        if state.learners and due and state.processes.first and (stopped or not in_a_row):
             save(state, work)
         if state.learners and stopped:
             raise KeyboardInterrupt
         state.clock = time.perf_counter()
+
+
+def let_diverged_go(state: TrainingState, tasks: Sequence[Task], work: Path, note: Callable[[str], None]) -> None:
+    """Let the learners that cannot go on leave, and record why."""
+    folders = {task.name: task.folder for task in tasks}
+    for learner in [learner for learner in state.learners if learner.diverged]:
+        if state.processes.first:
+            record_divergence(state, learner, work, folders[learner.name])
+            note(f"{learner.name} diverged and is set aside. {learner.diverged}")
+        state.leave(learner)
 
 
 def paint_samples(
