@@ -54,10 +54,11 @@ from portrayal.training.task import Task
 FIRST_PERSON = 400
 """Not among those of other benchmarks, nor of any recipe's trials."""
 RANKS = (8, 16, 32)
-MULTIPLES = (0.4, 1.0, 2.5)
 FOLDS = 3
-ALPHAS: dict[str, float | None] = {"constant": 8.0, "equal": None}
+ALPHAS: dict[str, float | None] = {"constant": 32.0, "equal": None}
 """Alpha by the way to scale; none means the rank."""
+MULTIPLES = {"constant": (0.5, 1.0, 2.0), "equal": (0.8, 2.0, 5.0)}
+"""Of the recipe's learning rate; the recipe for the equal scale had twice that rate."""
 FOLDER = RESULTS / "rate_runs"
 PACK = 54
 """LoRAs trained at once."""
@@ -145,7 +146,7 @@ def study(number: int, scale: str, seeds: int, out: Path, results: Path, changes
         for seed in range(seeds)
         for fold in range(FOLDS)
         for rank in RANKS
-        for multiple in MULTIPLES
+        for multiple in MULTIPLES[scale]
     ]
     train(run, cells)
     trained = time.monotonic()
