@@ -5,7 +5,7 @@
 For each drawn person, and each way to scale a LoRA (`constant`: alpha is the same at every rank; `equal`: the scale
 is), all pairs of rank and rate are trained on three folds from several seeds, in packs, with the demo's recipe; one that
 diverges is left out. Every training generates the same scenes, all LoRAs of a pack at once. What was measured of each image
-goes to `results/rate_runs/PERSON-SCALE.json.gz`; people who are there already are left as they are. The last step's
+goes to `results/rate_runs/PERSON-SCALE.json.gz`; rates that are there already are not trained again. The last step's
 weights are judged: nothing is chosen by a reading. With `--jobs` people are trained side by side, in processes that
 share the GPU.
 """
@@ -57,8 +57,8 @@ RANKS = (8, 16, 32)
 FOLDS = 3
 ALPHAS: dict[str, float | None] = {"constant": 32.0, "equal": None}
 """Alpha by the way to scale; none means the rank."""
-MULTIPLES = {"constant": (0.5, 1.0, 2.0), "equal": (0.8, 2.0, 5.0)}
-"""Of the recipe's learning rate; the recipe for the equal scale had twice that rate."""
+MULTIPLES = {"constant": (0.5, 1.0, 2.0), "equal": (0.4, 1.0, 2.5)}
+"""Of the recipe's learning rate."""
 FOLDER = RESULTS / "rate_runs"
 PACK = 54
 """LoRAs trained at once."""
@@ -133,7 +133,10 @@ def call_study(call: tuple[Any, ...]) -> dict[str, Any]:
 def study(number: int, scale: str, seeds: int, out: Path, results: Path, changes: Sequence[str]) -> dict[str, Any]:
     """All trainings of a person at one way to scale; what is printed of them."""
     path = results / f"{number}-{scale}.json.gz"
-    if path.is_file():
+    known = json.loads(gzip.decompress(path.read_bytes())) if path.is_file() else {"diverged": [], "trainings": []}
+    there = {float(one["model"].rpartition("x")[2]) for one in known["trainings"] if one["model"] != "base"}
+    multiples = [multiple for multiple in MULTIPLES[scale] if multiple not in there]
+    if not multiples:
         return {"person": number, "scale": scale, "there already": True}
     started = time.monotonic()
     photos = out / f"photos-{number}"
@@ -146,7 +149,7 @@ def study(number: int, scale: str, seeds: int, out: Path, results: Path, changes
         for seed in range(seeds)
         for fold in range(FOLDS)
         for rank in RANKS
-        for multiple in MULTIPLES[scale]
+        for multiple in multiples
     ]
     train(run, cells)
     trained = time.monotonic()
@@ -158,8 +161,8 @@ def study(number: int, scale: str, seeds: int, out: Path, results: Path, changes
         "machine": machine(),
         "rate": run.config.method.lora.learning_rate,
         "alpha": ALPHAS[scale],
-        "diverged": sorted(cell.name for cell in cells if diverged(run, cell.name)),
-        "trainings": trainings,
+        "diverged": [*known["diverged"], *(cell.name for cell in cells if diverged(run, cell.name))],
+        "trainings": [*(one for one in known["trainings"] if one["model"] != "base"), *trainings],
     }
     path.write_bytes(gzip.compress(json.dumps(record, separators=(",", ":")).encode(), mtime=0))
     means: dict[str, list[float]] = {}
