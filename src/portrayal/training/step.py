@@ -218,7 +218,8 @@ def descend(state: TrainingState, outputs: Outputs) -> None:
 
 def finite(losses: Tensor, norms: Tensor) -> Tensor:
     """Whether all losses `(A, B)` of each learner and the norm of its gradient `(K,)` are finite, `(K,)`."""
-    return norms.isfinite() & losses.isfinite().unflatten(1, (len(norms), -1)).all(dim=2).all(dim=0)
+    of_losses: Tensor = losses.isfinite().unflatten(1, (len(norms), -1)).all(dim=2).all(dim=0)
+    return norms.isfinite() & of_losses
 
 
 @contextmanager
