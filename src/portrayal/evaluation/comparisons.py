@@ -82,6 +82,9 @@ class ModelEvidence:
     trainings: tuple[Training, ...]
     """The base, which is not trained, stands here once for each training of the study."""
 
+    rate: float = 1.0
+    """Its learning rate, as a multiple of the method's."""
+
     def __post_init__(self) -> None:
         if (self.kind == "lora") != (self.rank is not None):
             raise ValueError(f"{self.name}: a LoRA has a rank, and nothing else has one")

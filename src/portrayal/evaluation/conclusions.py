@@ -84,15 +84,25 @@ def conclusions_of(setting: Setting, control: Sequence[ControlEvidence]) -> tupl
 
 def _rank_verdict(setting: Setting) -> Said:
     choice = setting.choice
-    best, axis = choice.tied[0].title, _axis_words(choice.axis)
+    assert choice.best_lora is not None
+    assert choice.leader is not None
+    best, leader, axis = choice.best_lora.title, choice.leader.title, _axis_words(choice.axis)
+    if choice.best_lora is not choice.leader:
+        return say("verdict.rank_smaller", best=best, leader=leader, axis=axis, margin=_margin(setting, choice.axis))
     if len(choice.tied) == 1:
         if choice.set_aside:
             return say("verdict.rank_alone_or", best=best, axis=axis, lost=_gates_words(choice.gates_failed))
         return say("verdict.rank_alone", best=best, axis=axis)
-    differ = any(found.distinguishable for found in _against_leader(setting, choice.tied))
-    key = "verdict.ranks_near" if differ else "verdict.ranks_same"
+    titles = {model.name: model.title for model in choice.loras}
+    second = max((name for name in choice.chances if name != choice.leader.name), key=lambda name: choice.chances[name])
     return say(
-        key, models=listed(m.title for m in choice.tied), axis=axis, basis=_basis(choice, choice.axis), best=best
+        "verdict.rank_expected",
+        best=best,
+        n=len(choice.chances),
+        axis=axis,
+        chance=_percent(choice.chances[choice.leader.name]),
+        next=titles[second],
+        other=_percent(choice.chances[second]),
     )
 
 
@@ -175,7 +185,7 @@ def _ranks(setting: Setting) -> Said:
             parts.append(say("ranks.equal", models=tied, margin=_margin(setting, choice.axis)))
         else:
             parts.append(say("ranks.open", models=tied, open=_too_close(rest, choice, choice.axis)))
-            parts += _open_lead(setting, choice.tied[0])
+            parts.append(say("ranks.surer"))
     if choice.set_aside:
         out = (
             say("ranks.set_aside_for", model=model.title, lost=_lost_words(choice.gates_failed[model.name]))
@@ -183,16 +193,6 @@ def _ranks(setting: Setting) -> Said:
         )
         parts.append(say("ranks.set_aside", each=listed(out)))
     return paragraph(*parts)
-
-
-def _open_lead(setting: Setting, best: ModelEvidence) -> list[Said]:
-    """What the smallest rank may be giving away, where that is more than the margin."""
-    axis, leader = setting.choice.axis, setting.choice.leader
-    found = setting.comparisons.find(axis, leader, best) if leader is not None else None
-    if leader is None or found is None or abs(found.difference.mean) <= setting.margins.of(axis):
-        return []
-    lead = number(abs(found.difference.mean), 3)
-    return [say("ranks.lead", leader=leader.title, best=best.title, lead=lead)]
 
 
 def _sides(setting: Setting, unet: ModelEvidence, lora: ModelEvidence) -> Said:
@@ -354,6 +354,11 @@ def mean_on(model: ModelEvidence, axis: Axis) -> Interval | None:
     """Mean of a model on an axis with its interval; nothing where it was not measured."""
     units = model.units(axis)
     return None if units is None else estimate_of(units).interval()
+
+
+def _percent(chance: float) -> str:
+    """A chance as a person reads it; never quite sure."""
+    return f"{min(max(round(100 * chance), 1), 99)} %"
 
 
 def _gates_words(failed: Mapping[str, tuple[Axis, ...]]) -> Said:

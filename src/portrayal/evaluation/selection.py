@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from portrayal.evaluation.comparisons import GATES, LESS_IS_BETTER, Axis, Comparisons, Margins, ModelEvidence
+from portrayal.evaluation.expectation import expect, smallest_no_worse
+
+SURE = 0.95
+"""Chance from which a smaller LoRA counts as no worse."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,13 @@ class Choice:
     """By name, the gates at which a LoRA is worse than the best rank, surely and by more than the margin."""
 
     leader: ModelEvidence | None
-    """The LoRA with the best mean among those not set aside."""
+    """The LoRA of the highest expectation among those not set aside."""
+
+    best_lora: ModelEvidence | None
+    """The leader, or a smaller one that is shown to be no worse by more than the margin."""
+
+    chances: Mapping[str, float]
+    """By name, the chance of each LoRA that is not set aside to be the best of them."""
 
     tied: tuple[ModelEvidence, ...]
     """The leader and all that are not distinguishably worse, smallest first."""
@@ -40,11 +50,6 @@ class Choice:
 
     beats_base: bool
     """Whether :attr:`recommended` is distinguishably better than the base; true without a base to compare with."""
-
-    @property
-    def best_lora(self) -> ModelEvidence | None:
-        """The smallest of those that cannot be told from the leader."""
-        return self.tied[0] if self.tied else None
 
     @property
     def recommended(self) -> ModelEvidence | None:
@@ -71,14 +76,28 @@ def choose(evidence: Sequence[ModelEvidence], comparisons: Comparisons, margins:
     if len(set_aside) == len(loras):  # each behind another in something else: then none is out
         failed, set_aside = {}, ()
     eligible = [model for model in loras if model not in set_aside]
-    leader = max(eligible, key=lambda m: goodness(m, axis), default=None)
+    leader, best, chances = _best(eligible, axis, margins)
     tied = tuple(m for m in eligible if m is leader or not _worse(comparisons, axis, m, leader))
 
-    preferred, trade_off = _side(tied[0] if tied else None, unet, axis, comparisons, margins)
-    recommended = preferred or (tied[0] if tied else unet)
+    preferred, trade_off = _side(best, unet, axis, comparisons, margins)
+    recommended = preferred or best or unet
     against_base = comparisons.find(axis, recommended, base) if recommended else None
     beats_base = against_base is None or against_base.better == against_base.a
-    return Choice(axis, base, unet, loras, set_aside, failed, leader, tied, preferred, trade_off, beats_base)
+    return Choice(
+        axis, base, unet, loras, set_aside, failed, leader, best, chances, tied, preferred, trade_off, beats_base
+    )
+
+
+def _best(
+    eligible: Sequence[ModelEvidence], axis: Axis, margins: Margins
+) -> tuple[ModelEvidence | None, ModelEvidence | None, dict[str, float]]:
+    """The leader, the LoRA to use, and the chances of all."""
+    measured = {model.name: model for model in eligible if model.measured(axis)}
+    if not measured:
+        return None, None, {}
+    expectation = expect([*measured.values()], axis, margins.of(axis))
+    best = smallest_no_worse(expectation, measured, margins.of(axis), SURE)
+    return measured[expectation.best], best, expectation.chances()
 
 
 def goodness(model: ModelEvidence, axis: Axis) -> float:

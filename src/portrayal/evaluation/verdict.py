@@ -56,7 +56,10 @@ class Verdict:
     """Axes that could not be measured for every model."""
 
     leader: str | None
-    """The LoRA with the best mean among those that pass the gates."""
+    """The LoRA of the highest expectation among those that pass the gates."""
+
+    chances: Mapping[str, float]
+    """The chance of each of these to be the best of them."""
 
     set_aside: Mapping[str, tuple[Axis, ...]]
     """The LoRAs that do not pass, with the gates they fail at."""
@@ -80,6 +83,7 @@ class Verdict:
             "recommended": self.recommended,
             "lacks": list(self.lacks),
             "leader": self.leader,
+            "chances": dict(self.chances),
             "set_aside": {name: list(gates) for name, gates in self.set_aside.items()},
             "tied": list(self.tied),
             "sentence": self.sentence,
@@ -105,8 +109,9 @@ def decide(
        could not be measured for every tuned model, the held-out loss decides instead, and the verdict says so.
     2. A LoRA is out that is surely worse than the best rank, by more than the margin, in one of three things: following
        the prompt; leaving other people of the class as they are; keeping the light of the photos or of the base.
-    3. Of the others, the one with the best mean leads. The smallest rank that is not distinguishably worse than the
-       leader is the best LoRA. If none can be told apart, the smallest is taken, and that is a verdict.
+    3. Of the others, the one of the highest expectation is the best LoRA; what is expected rests on all trainings of all
+       ranks, see :mod:`portrayal.evaluation.expectation`. A smaller one is taken instead only where it is shown to be
+       no worse by more than the margin, never because nothing could be shown.
     4. The full UNet against the best LoRA: better, worse, or they cannot be told apart. One that surely loses one of
        the three cannot win; if the other is behind in identity, it is a trade-off that only a person can settle.
     5. A winner must also be distinguishably better than the untouched base.
@@ -136,6 +141,7 @@ def decide(
         recommended=choice.recommended.name if choice.recommended else None,
         lacks=tuple(axis for axis in AXES if any(not model.measured(axis) for model in evidence)),
         leader=choice.leader.name if choice.leader else None,
+        chances=choice.chances,
         set_aside=choice.gates_failed,
         tied=tuple(model.name for model in choice.tied) if len(choice.tied) > 1 else (),
         sentence=sentence_of(setting),

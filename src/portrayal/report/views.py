@@ -179,7 +179,9 @@ def _ranks(record: Record) -> Iterable[RankView]:
         if model.name in verdict.set_aside:
             outcome = "out: it " + " and ".join(_FAILED.get(gate, gate) for gate in verdict.set_aside[model.name])
         elif model.name == verdict.best_lora:
-            outcome = "the leader" if model.name == verdict.leader else "the smallest that is not worse than the leader"
+            outcome = (
+                "the leader" if model.name == verdict.leader else "smaller, and shown to be no worse than the leader"
+            )
             outcome += ": take it"
         elif model.name == verdict.leader:
             outcome = "the leader"
