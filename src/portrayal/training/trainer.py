@@ -92,7 +92,7 @@ def train(
             processes.wait()  # all have read what is changed now
             if adapted.lowered and processes.first:  # what the last checkpoint holds was no good start the last time
                 drop_folder(work / "checkpoint")
-            changed = None if all(task.keeps_rate for task in tasks) else adapted.slower(reached(work))
+            changed = adapted.slower(reached(work))
             if changed is None:
                 raise
             cause = error.cause
