@@ -13,7 +13,7 @@ from portrayal.files import drop_folder, flush_folder
 from portrayal.processes import here
 from portrayal.run import Event, Progress, Run, write_json
 from portrayal.stages.data import heldout_data
-from portrayal.stages.shared import base_of, curve_path, dataset_of, encoders_of, generator_of, stage
+from portrayal.stages.shared import base_of, curve_path, dataset_of, diverged, encoders_of, generator_of, stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,11 @@ def choose_steps(run: Run, models: Sequence[str], progress: Progress) -> None:
     """Settle the step at which each model is judged and used: one for all its trainings, see `draw_curve`."""
     look_together(run, models)
     for model in models if here().first else ():
-        trials = [trial for trial in run.config.trials.values() if trial.model == model]
+        trials = [
+            trial for trial in run.config.trials.values() if trial.model == model and not diverged(run, trial.name)
+        ]
+        if not trials:
+            continue
         if curve_path(run, model).is_file():
             progress(Event(f"steps.{model}", "skipped"))
         else:
@@ -45,7 +49,7 @@ def look_together(run: Run, models: Sequence[str]) -> None:
     if processes.count == 1:
         return  # looked at as the curve is drawn
     models = [model for model in models if not curve_path(run, model).is_file()]
-    trials = [trial for trial in run.config.trials.values() if trial.model in models]
+    trials = [trial for trial in run.config.trials.values() if trial.model in models and not diverged(run, trial.name)]
     readings = [(trial, step) for trial in trials for step in kept_steps(run, [trial])]
     for trial, step in processes.mine(readings):
         read_step(run, trial, step)

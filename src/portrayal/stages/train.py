@@ -27,6 +27,7 @@ from portrayal.stages.shared import (
     base_of,
     checked_name,
     curve_path,
+    diverged,
     shared_stage,
     silent,
     tell,
@@ -69,7 +70,7 @@ def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent, 
     processes.wait()
     choose_steps(run, chosen, progress)
     for name in chosen if processes.first else ():
-        if not published(run, name, name):
+        if not diverged(run, name) and not published(run, name, name):
             publish_model(run, name, name, num_photos(run, 0))
     processes.wait()
 
