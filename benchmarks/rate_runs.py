@@ -3,11 +3,11 @@
     python -m benchmarks.rate_runs [--people 12] [--first 0] [--seeds 4] [--jobs 1] [--out DIR] [--set key=value]
 
 For each drawn person, and each way to scale a LoRA (`constant`: alpha is the same at every rank; `equal`: the scale
-is), all pairs of rank and rate are trained on three folds from several seeds, those of one rate in one pack, with the
-demo's recipe. Every training generates the same scenes, all LoRAs of a pack at once. What was measured of each image
-goes to `results/rate_runs/PERSON-SCALE.json.gz`; people who are there already are left as they are. The last step's
-weights are judged: nothing is chosen by a reading. With `--jobs` people are trained side by side, in processes that
-share the GPU.
+is), all pairs of rank and rate are trained on three folds from several seeds, in packs, with the demo's recipe; one
+that diverges is left out. Every training generates the same scenes, all LoRAs of a pack at once. What was measured of
+each image goes to `results/rate_runs/PERSON-SCALE.json.gz`; rates that are there already are not trained again. The
+last step's weights are judged: nothing is chosen by a reading. With `--jobs` people are trained side by side, in
+processes that share the GPU.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from PIL import Image
 
 import portrayal
 from benchmarks.pocket_people import config_of, draw_photos, subject
-from benchmarks.record import RESULTS, commit, machine, print_table, read
+from benchmarks.record import RESULTS, commit, machine, print_table
 from benchmarks.verdict_runs import GRIDS, losses_of
 from portrayal.config import LoraMethod, Trial
 from portrayal.data.manifest import PreparedDataset
@@ -47,26 +47,30 @@ from portrayal.run import Run
 from portrayal.stages.data import training_data
 from portrayal.stages.evaluate import strangers
 from portrayal.stages.generate import class_pictures, scene_pictures
-from portrayal.stages.shared import base_of, dataset_of, encoders_of, silent, with_article
+from portrayal.stages.shared import base_of, dataset_of, diverged, encoders_of, silent, with_article
 from portrayal.training import trainer
 from portrayal.training.task import Task
 
 FIRST_PERSON = 400
 """Not among those of other benchmarks, nor of any recipe's trials."""
 RANKS = (8, 16, 32)
-MULTIPLES = (0.4, 1.0, 2.5)
 FOLDS = 3
-ALPHAS: dict[str, float | None] = {"constant": 8.0, "equal": None}
+ALPHAS: dict[str, float | None] = {"constant": 32.0, "equal": None}
 """Alpha by the way to scale; none means the rank."""
+MULTIPLES = (0.5, 1.0, 2.0)
+"""Of the recipe's learning rate."""
 FOLDER = RESULTS / "rate_runs"
+PACK = 54
+"""LoRAs trained at once."""
 DIGITS = 4
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: a pair of rank and rate on a fold from a seed."""
+    """One training: a pair of rank and rate on a fold from a seed; no alpha means the rank."""
 
     rank: int
+    alpha: float | None
     multiple: float
     fold: int
     seed: int
@@ -129,7 +133,11 @@ def call_study(call: tuple[Any, ...]) -> dict[str, Any]:
 def study(number: int, scale: str, seeds: int, out: Path, results: Path, changes: Sequence[str]) -> dict[str, Any]:
     """All trainings of a person at one way to scale; what is printed of them."""
     path = results / f"{number}-{scale}.json.gz"
-    if path.is_file():
+    known = json.loads(gzip.decompress(path.read_bytes())) if path.is_file() else {"diverged": [], "trainings": []}
+    names = [one["model"] for one in known["trainings"]] + [name.rpartition("-fold")[0] for name in known["diverged"]]
+    there = {float(name.rpartition("x")[2]) for name in names if name != "base"}
+    multiples = [multiple for multiple in MULTIPLES if multiple not in there]
+    if not multiples:
         return {"person": number, "scale": scale, "there already": True}
     started = time.monotonic()
     photos = out / f"photos-{number}"
@@ -138,13 +146,13 @@ def study(number: int, scale: str, seeds: int, out: Path, results: Path, changes
     config = config_of(subject(number), [f"study.folds={FOLDS}", "training.checkpointing_steps=0", *changes])
     run = portrayal.prepare(photos, config, out / f"person-{number}-{scale}", consent=True)
     cells = [
-        Cell(rank, multiple, fold, seed)
+        Cell(rank, ALPHAS[scale], multiple, fold, seed)
         for seed in range(seeds)
         for fold in range(FOLDS)
         for rank in RANKS
-        for multiple in MULTIPLES
+        for multiple in multiples
     ]
-    train(run, cells, ALPHAS[scale])
+    train(run, cells)
     trained = time.monotonic()
     trainings = judge(run, cells)
     record = {
@@ -154,7 +162,8 @@ def study(number: int, scale: str, seeds: int, out: Path, results: Path, changes
         "machine": machine(),
         "rate": run.config.method.lora.learning_rate,
         "alpha": ALPHAS[scale],
-        "trainings": trainings,
+        "diverged": [*known["diverged"], *(cell.name for cell in cells if diverged(run, cell.name))],
+        "trainings": [*(one for one in known["trainings"] if one["model"] != "base"), *trainings],
     }
     path.write_bytes(gzip.compress(json.dumps(record, separators=(",", ":")).encode(), mtime=0))
     means: dict[str, list[float]] = {}
@@ -166,27 +175,27 @@ def study(number: int, scale: str, seeds: int, out: Path, results: Path, changes
     return {"person": number, "scale": scale} | likeness | seconds
 
 
-def train(run: Run, cells: Sequence[Cell], alpha: float | None) -> None:
-    """Train the cells of each rate in one pack: where one of them diverges, the rate of its whole pack is lowered."""
+def train(run: Run, cells: Sequence[Cell]) -> None:
+    """Train the cells in packs."""
     lora = run.config.method.lora
     data = {fold: training_data(run, fold, silent) for fold in range(FOLDS)}
-    tasks: dict[float, list[Task]] = {}
+    tasks = []
     for cell in cells:
         rates = {"learning_rate": lora.learning_rate * cell.multiple}
         if lora.text_encoder_learning_rate is not None:
             rates["text_encoder_learning_rate"] = lora.text_encoder_learning_rate * cell.multiple
-        method: LoraMethod = lora.model_copy(update={"rank": cell.rank, "alpha": alpha, **rates})
+        method: LoraMethod = lora.model_copy(update={"rank": cell.rank, "alpha": cell.alpha, **rates})
         seed = derived_seed(run.config.seed, "trial", cell.fold, cell.seed)
-        task = Task(cell.name, method, data[cell.fold], run.model_folder(cell.name), seed)
-        tasks.setdefault(cell.multiple, []).append(task)
-    for multiple, part in tasks.items():
-        work = run.folder / "models" / f".pack-{multiple}"
-        trainer.train(base_of(run), part, run.config, work, lambda *_: None, lambda _: None)
+        tasks.append(Task(cell.name, method, data[cell.fold], run.model_folder(cell.name), seed, keeps_rate=True))
+    for first in range(0, len(tasks), PACK):
+        work = run.folder / "models" / f".pack-{first}"
+        trainer.train(base_of(run), tasks[first : first + PACK], run.config, work, lambda *_: None, lambda _: None)
 
 
 def judge(run: Run, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """What the product's judge measures of each training, and of the base."""
+    """What the product's judge measures of each training that did not diverge, and of the base."""
     dataset, config = dataset_of(run), run.config
+    cells = [cell for cell in cells if not diverged(run, cell.name)]
     scenes, of_class = scene_pictures(run, "any"), class_pictures(run, "any")
     wanted = [*scenes, *of_class]
     prompts, seeds = [one.prompt for one in wanted], [one.seed for one in wanted]
@@ -218,15 +227,14 @@ def judge(run: Run, cells: Sequence[Cell]) -> list[dict[str, Any]]:
     measured = look_at_all(evidence, Judge(evidence, encoders_of(run)))
     rows = []
     for name, found in measured.items():
-        for one, training in zip(found, [] if name == "base" else models[name], strict=False):
+        for one, training in zip(found, bases if name == "base" else models[name], strict=True):
             grids = {grid: getattr(one.training, grid) for grid in GRIDS if grid != "heldout_log_ratios"}
             rounded = {
                 grid: None if values is None else np.round(values, DIGITS).tolist() for grid, values in grids.items()
             }
             log = run.model_folder(training.trial.name) / "training.jsonl"
             place = {"model": name, "fold": one.training.fold, "seed": one.training.seed}
-            described = read(run.model_folder(training.trial.name) / "method.json")
-            rows.append(place | rounded | losses_of(log) | {"adapted": described["adapted"]})
+            rows.append(place | rounded | ({} if name == "base" else losses_of(log)))
     return rows
 
 

@@ -46,7 +46,6 @@ def test_fidelities_are_means_per_picture() -> None:
     [
         (np.ones((2, 3)), np.ones((2, 4))),
         (np.empty((0, 3)), np.ones((2, 3))),
-        (np.zeros((1, 3)), np.ones((1, 3))),
         (np.full((1, 3), np.nan), np.ones((1, 3))),
         (np.ones(3), np.ones((1, 3))),
     ],
@@ -55,6 +54,13 @@ def test_embeddings_without_a_direction_are_refused(a: np.ndarray, b: np.ndarray
     for score in (metrics.cosine_matrix, metrics.subject_fidelity, metrics.prompt_fidelity):
         with pytest.raises(ValueError, match=r"embedding|one text per picture"):
             score(a, b)
+
+
+def test_an_image_that_shows_nothing_has_a_cosine_of_zero() -> None:
+    images, photos = [[0.0, 0.0], [3.0, 4.0]], [[1.0, 0.0], [0.0, 1.0]]
+    assert metrics.cosine_matrix(images, photos) == pytest.approx(np.array([[0, 0], [0.6, 0.8]]))
+    assert metrics.subject_fidelity(images, photos) == pytest.approx([0, 0.7])
+    assert metrics.prompt_fidelity(images, photos) == pytest.approx([0, 0.8])
 
 
 def test_prompt_fidelity_wants_a_text_for_every_picture() -> None:

@@ -41,8 +41,10 @@ __all__ = [
 def cosine_matrix(a: ArrayLike, b: ArrayLike) -> Floats:
     """Cosine of every row of ``a`` ``(A, D)`` to every row of ``b`` ``(B, D)``: shape ``(A, B)``, in [-1, 1].
 
+    A row of zeros, which an encoder makes of an image that shows nothing, has a cosine of 0 to every other.
+
     Raises:
-        ValueError: If a set is empty, holds a zero or non-finite row, or the sizes ``D`` differ.
+        ValueError: If a set is empty, holds a non-finite row, or the sizes ``D`` differ.
     """
     unit_a, unit_b = _unit_rows(a), _unit_rows(b)
     if unit_a.shape[1] != unit_b.shape[1]:
@@ -65,7 +67,7 @@ def subject_fidelity(generated: ArrayLike, references: ArrayLike) -> Floats:
         Cosines in [-1, 1], no unit, shape ``(G,)``; higher means more alike.
 
     Raises:
-        ValueError: If a set is empty, holds a zero or non-finite row, or the sizes ``D`` differ.
+        ValueError: If a set is empty, holds a non-finite row, or the sizes ``D`` differ.
     """
     return np.asarray(cosine_matrix(generated, references).mean(axis=1), dtype=np.float64)
 
@@ -97,7 +99,7 @@ def prompt_fidelity(images: ArrayLike, texts: ArrayLike) -> Floats:
         Cosines in [-1, 1], shape ``(G,)``; higher means more obedient.
 
     Raises:
-        ValueError: If the shapes differ, nothing is given, or a row is zero or not finite.
+        ValueError: If the shapes differ, nothing is given, or a row is not finite.
     """
     unit_images, unit_texts = _unit_rows(images), _unit_rows(texts)
     if unit_images.shape != unit_texts.shape:
@@ -284,10 +286,10 @@ def _unit_rows(embeddings: ArrayLike) -> Floats:
     if rows.ndim != 2 or rows.size == 0 or not np.isfinite(rows).all():
         raise ValueError(f"expected finite embeddings (n, D), got shape {rows.shape}")
     largest = np.abs(rows).max(axis=1, keepdims=True)
-    if (largest == 0).any():
-        raise ValueError("an embedding is all zeros and has no direction")
-    rows = rows / largest  # first to a safe size: squares of very small numbers vanish
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float64)
+    shows_nothing = largest == 0
+    rows = rows / np.where(shows_nothing, 1, largest)  # first to a safe size: squares of very small numbers vanish
+    norms = np.where(shows_nothing, 1, np.linalg.norm(rows, axis=1, keepdims=True))
+    return np.asarray(rows / norms, dtype=np.float64)
 
 
 def _share_near(edges: NDArray[np.bool_], targets: NDArray[np.bool_], tolerance: float) -> float:
