@@ -75,15 +75,15 @@ class Plan:
 
     @property
     def num_trainings(self) -> dict[str, int]:
-        """How often each model is trained to be judged."""
-        models = [trial.model for trial in self.config.trials.values()]
-        return {name: models.count(name) for name in self.config.methods}
+        """How often each model is trained to be judged, before the best LoRAs are trained further."""
+        first = [self.config.trials[name].model for name in self.config.first_round]
+        return {name: first.count(name) for name in self.config.methods}
 
     @property
     def num_pictures(self) -> int:
         """Pictures of scenes that are judged, over all trainings and the base."""
         generation = self.config.generation
-        return (len(self.config.trials) + 1) * len(generation.scenes) * generation.num_images_per_scene
+        return (self.config.num_trials + 1) * len(generation.scenes) * generation.num_images_per_scene
 
 
 def default_recipe(source: BaseSource) -> str:
@@ -275,10 +275,11 @@ def disk_needed(config: Config, parts: dict[str, nn.Module]) -> float:
     """
     weights = {name: num_weights(method, parts) for name, method in config.methods.items()}
     size, readings = WEIGHT_BYTES[config.training.save_precision], config.study.readings
-    kept = size * readings * sum(weights[trial.model] for trial in config.trials.values())
+    first = [config.trials[name].model for name in config.first_round]
+    kept = size * readings * sum(weights[model] for model in first)
     checkpoint = 0
     if config.training.checkpointing_steps:
-        loras = [weights[trial.model] for trial in config.trials.values() if trial.model != "unet"]
+        loras = [weights[model] for model in first if model != "unet"]
         together = sum(sorted(loras)[-loras_at_once(config) :])
         checkpoint = (
             (1 + config.training.checkpoints_total_limit) * TRAINING_STATE * max(weights.get("unet", 0), together)
@@ -307,8 +308,10 @@ def loras_at_once(config: Config) -> int:
 def lora_packs(config: Config) -> list[int]:
     """How many LoRAs train in each batch, batch after batch; of photos in several shapes, each fold has its own."""
     study, most = config.study, loras_at_once(config)
-    splits = study.folds * study.seeds
-    groups = [len(study.ranks)] * splits if config.prepare.shape == "bucket" else [len(study.ranks) * splits]
+    first = sum(config.trials[name].model != "unet" for name in config.first_round)
+    groups = [first, study.num_trainings - first]
+    if config.prepare.shape == "bucket" and first == study.num_trainings:
+        groups = [study.num_loras] * (study.folds * study.seeds)
     return [min(most, group - start) for group in groups for start in range(0, group, most)]
 
 

@@ -107,6 +107,7 @@ def title_of(stage: str) -> str:
     verbs = {
         "train": "train",
         "steps": "find best step of",
+        "evaluate": "judge",
         "generate": "paint scenes",
         "paint": "paint",
         "fetch": "fetch",

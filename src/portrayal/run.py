@@ -9,14 +9,14 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from portrayal.config import Config
+from portrayal.config import Config, Trial
 from portrayal.errors import RunConflictError, UsageError, nearest
 from portrayal.files import UNFINISHED, append_line
 from portrayal.files import atomic_folder as atomic_folder
@@ -29,6 +29,11 @@ from portrayal.lock import NAME as LOCK
 from portrayal.settings import validate
 
 PACKAGES = ("portrayal", "torch", "diffusers", "transformers", "peft", "accelerate")
+
+ROUNDS = "rounds.json"
+"""In `models`: the trainings of each round of a study."""
+DIVERGED = "diverged.json"
+"""What a training that could not go on leaves in the place of its model."""
 
 Progress = Callable[["Event"], None]
 
@@ -136,6 +141,32 @@ class Run:
                 f"{folder / 'config.toml'} cannot be read: {error}.", "Start anew in another folder."
             ) from error
         return cls(folder, validate(values))
+
+    @property
+    def rounds(self) -> list[list[str]]:
+        """Names of the trainings of each round of the study, as far as it has got: see `stages.rounds`."""
+        path = self.folder / "models" / ROUNDS
+        later = json.loads(path.read_text(encoding="utf-8"))["rounds"] if path.is_file() else []
+        return [self.config.first_round, *later]
+
+    @property
+    def trials(self) -> dict[str, Trial]:
+        """The trainings of the study by name, those of its rounds so far, in the config's order."""
+        planned = {name for chosen in self.rounds for name in chosen}
+        return {name: trial for name, trial in self.config.trials.items() if name in planned}
+
+    @property
+    def rounds_ended(self) -> bool:
+        """Whether no further round follows."""
+        if len(self.config.first_round) == len(self.config.trials):
+            return True
+        path = self.folder / "models" / ROUNDS
+        return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8"))["ended"])
+
+    def record_round(self, names: Sequence[str]) -> None:
+        """Record the trainings of the next round; none means that the study has ended."""
+        later = [*self.rounds[1:], *([list(names)] if names else [])]
+        write_json(self.folder / "models" / ROUNDS, {"rounds": later, "ended": not names})
 
     def check_same(self, config: Config, provenance: Mapping[str, object]) -> None:
         """Refuse to go on with other settings, another base or other photos than the run was started with."""

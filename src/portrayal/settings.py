@@ -18,9 +18,16 @@ SCENES = "scenes"
 """The file beside the recipes that lists the scenes."""
 
 EFFORTS = {
-    "quick": ("study.folds=1", "study.unet_folds=1", "study.seeds=1", "study.readings=3", "study.final=false"),
+    "quick": (
+        "study.learning_rates=[1.0]",
+        "study.folds=1",
+        "study.unet_folds=1",
+        "study.seeds=1",
+        "study.readings=3",
+        "study.final=false",
+    ),
     "balanced": (),
-    "thorough": ("study.folds=5", "study.unet_folds=5", "study.seeds=3"),
+    "thorough": ("study.folds=5", "study.unet_folds=5", "study.seeds=3", "study.max_trainings=45"),
 }
 
 

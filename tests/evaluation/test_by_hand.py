@@ -528,14 +528,14 @@ def test_the_verdict_follows_from_it(scores: dict[str, Any]) -> None:
 
 
 ENGLISH = (
-    "LoRA 32 is the LoRA to use: every other rank is distinguishably worse in identity or follows the prompt less. "
+    "LoRA 32 is the LoRA to use: every other one is distinguishably worse in identity or follows the prompt less. "
     "LoRA 32 is distinguishably better than full UNet: use it.",
     # 12.706 · 0.036 = 0.457; 0.179 ± 12.706 · 0.001
     "LoRA 32 goes 70 % of the way from a stranger (0.06) to the person's own photos (0.36): identity 0.27 (95 % "
     "interval −0.19 to 0.73). Its pictures look more like the person than the untouched base's, by +0.179 (+0.166 to "
     "+0.192).",
     # 4.849 · 0.000245 = 0.0012
-    "Identity by rank: LoRA 8 0.23, LoRA 32 0.27 and LoRA 64 0.31. Behind LoRA 32, beyond chance: LoRA 8 by −0.039 "
+    "Identity by LoRA: LoRA 8 0.23, LoRA 32 0.27 and LoRA 64 0.31. Behind LoRA 32, beyond chance: LoRA 8 by −0.039 "
     "(−0.040 to −0.038). Set aside: LoRA 64, which follows the prompt less.",
     # tan(0.49 π) = 31.82, times 0.0007
     "Full UNet is behind LoRA 32, beyond chance: a difference in identity of −0.071 (−0.094 to −0.049).",
@@ -561,12 +561,12 @@ rows (1.25 / 2)² = 0.390625; columns 52.75, 57.5: (4.75 / 2)² = 5.640625; cell
 and -2, -2.5, mean -2.875: 0.390625 + 0.390625 - 3.6875 / 12 = 0.473958; √ · 12.706 = 8.7."""
 
 RUSSIAN = (
-    "Берите LoRA\u00a032: каждый другой ранг либо достоверно хуже по сходству, либо хуже следует описанию. "
+    "Берите LoRA\u00a032: каждая другая либо достоверно хуже по сходству, либо хуже следует описанию. "
     "LoRA\u00a032 достоверно лучше полной UNet: берите её.",
     "LoRA\u00a032: пройдено 70\u00a0% пути от постороннего (0,06) до собственных фотографий человека (0,36): сходство "
     "0,27 (95\u00a0%-й доверительный интервал от −0,19 до 0,73). Её картинки больше похожи на человека, чем картинки "
     "исходной основы: разница +0,179 (от +0,166 до +0,192).",
-    "Сходство по рангам: 0,23 у LoRA\u00a08, 0,27 у LoRA\u00a032 и 0,31 у LoRA\u00a064. Достоверное отставание от "
+    "Сходство у каждой LoRA: 0,23 у LoRA\u00a08, 0,27 у LoRA\u00a032 и 0,31 у LoRA\u00a064. Достоверное отставание от "
     "LoRA\u00a032: −0,039 (от −0,040 до −0,038) у LoRA\u00a08. Отставлено: LoRA\u00a064 (хуже следует описанию).",
     "Полная UNet достоверно позади LoRA\u00a032: разница по сходству −0,071 (от −0,094 до −0,049).",
     "Стала ли LoRA\u00a032 хуже следовать описанию, неясно: оценка 0,301, разница с исходной основой +0,001 (от −0,037 "

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -94,14 +95,57 @@ def test_a_planted_gap_in_identity_is_found() -> None:
     )
 
 
-def test_a_tie_takes_the_smallest_rank_and_says_so() -> None:
+def test_a_tie_is_told_and_is_no_reason_to_take_the_smallest() -> None:
     verdict = judge(base(), model("lora-128"), model("lora-8"), model("lora-32"), model("unet"))
-    assert verdict.best_lora == "lora-8"
+    assert verdict.best_lora == verdict.leader == "lora-128"  # of one training each: see RANK_MEAN
     assert verdict.tied == ("lora-8", "lora-32", "lora-128")
     assert verdict.winner is None
-    assert "LoRA 8, LoRA 32 and LoRA 128 cannot be told apart" in verdict.sentence
-    assert "take the smallest, LoRA 8" in verdict.sentence
-    assert "Full UNet and LoRA 8 cannot be told apart: use LoRA 8, the smaller file." in verdict.sentence
+    assert sum(verdict.chances.values()) == pytest.approx(1)
+    assert "LoRA 128 is the LoRA to use: the best of 3 in identity with a chance of" in verdict.sentence
+    assert "Full UNet and LoRA 128 cannot be told apart: use LoRA 128, the smaller file." in verdict.sentence
+
+
+def test_the_smallest_is_taken_where_it_is_shown_to_be_no_worse() -> None:
+    names = {"lora-8": 0.7, "lora-32": 0.701, "lora-128": 0.702}
+    verdict = judge(base(folds=12), *(model(name, identity=mean, folds=12) for name, mean in names.items()))
+    assert (verdict.best_lora, verdict.leader) == ("lora-8", "lora-128")
+    assert "no worse in identity by more than 0.02" in verdict.sentence
+
+
+def rated(rank: int, rate: float, identity: float, **changes: object) -> ModelEvidence:
+    found = model(f"lora-{rank}", identity=identity, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(found, name=f"lora-{rank}-lr{rate:g}", learning_rate=rate)
+
+
+def test_the_luck_of_one_training_does_not_decide() -> None:
+    """One lucky training stands out of its neighbours; what they all say of rank and rate weighs more."""
+    means = {8: (0.60, 0.70, 0.72), 16: (0.62, 0.79, 0.73), 32: (0.63, 0.73, 0.78)}
+    grid = [
+        rated(rank, rate, mean)
+        for rank, row in means.items()
+        for rate, mean in zip((1e-4, 2e-4, 4e-4), row, strict=True)
+    ]
+    verdict = judge(base(), *grid)
+    assert max(grid, key=lambda one: one.mean("identity")).name == "lora-16-lr0.0002"
+    assert verdict.leader == "lora-32-lr0.0004"
+    assert "lora-8-lr0.0001" in verdict.behind
+    assert "LoRA 32 at 4e-4 has the highest learning rate that was tried" in " ".join(verdict.conclusions)
+
+
+def test_a_learning_rate_that_diverged_is_named_and_no_edge_is() -> None:
+    grid = [rated(rank, rate, mean) for rank in (8, 32) for rate, mean in ((1e-4, 0.6), (2e-4, 0.75))]
+    verdict = judge(base(), *grid, diverged=[(8, 4e-4), (32, 4e-4)])
+    told = " ".join(verdict.conclusions)
+    assert "LoRA 8 at 4e-4 and LoRA 32 at 4e-4 diverged: too high a learning rate" in told
+    assert "The learning rate matters more than the rank: at 2e-4 the ranks lie within 0.0" in told
+    assert "that was tried" not in told
+
+
+def test_one_that_has_hardly_learned_sets_nothing_aside_by_its_prompts() -> None:
+    hardly, well = model("lora-8", identity=0.5, prompt=0.31), model("lora-32", identity=0.7, prompt=0.30)
+    assert judge(base(), hardly, well).set_aside == {}
+    alike = model("lora-8", identity=0.7, prompt=0.31)
+    assert judge(base(), alike, well).set_aside == {"lora-32": ("prompt",)}
 
 
 def test_the_better_unet_wins() -> None:
@@ -129,8 +173,7 @@ def test_a_certain_difference_that_does_not_matter_is_not_worse() -> None:
     found = find(verdict, "identity", "lora-8", "lora-32")
     assert found.distinguishable
     assert found.equivalent
-    assert verdict.best_lora == "lora-8"
-    assert "differ by nothing that can be told apart or that matters" in verdict.sentence
+    assert verdict.tied == ("lora-8", "lora-32")
     assert any("equal to within 0.02" in line for line in verdict.conclusions)
 
 
@@ -153,7 +196,7 @@ def test_one_seed_decides_nothing() -> None:
     one = (SCENES, 1)
     verdict = judge(base(shape=one), model("lora-8", identity=0.5, shape=one), model("lora-64", shape=one))
     assert not any(c.distinguishable for c in verdict.comparisons if c.axis != "heldout_loss")
-    assert (verdict.best_lora, verdict.winner) == ("lora-8", None)
+    assert (verdict.best_lora, verdict.winner) == ("lora-64", None)
     assert any("1 seed, which gives no interval" in line for line in verdict.conclusions), verdict.conclusions
     assert json.loads(json.dumps(verdict.as_json()))["comparisons"][0]["difference"]["low"] is None
 
@@ -255,24 +298,23 @@ def test_folds_that_disagree_leave_a_tie_where_one_would_have_named_a_winner() -
     assert judge(base(folds=3), *(model(name, luck=0.06, seed=n, folds=3) for name, n in names.items())).tied
 
 
-def test_a_lead_that_could_be_luck_is_told_where_it_would_matter() -> None:
-    open_lead = {"lora-8": 0.55, "lora-16": 0.6, "lora-32": 0.7}
-    models = [model(name, identity=mean, luck=0.08, folds=3) for name, mean in open_lead.items()]
+def test_a_lead_that_could_be_luck_is_followed_and_told() -> None:
+    open_lead = {"lora-8": 0.64, "lora-16": 0.66, "lora-32": 0.7}
+    models = [model(name, identity=mean, luck=0.04, folds=3) for name, mean in open_lead.items()]
     verdict = judge(base(folds=3), *models)
-    assert verdict.best_lora == "lora-8"
-    told = next(line for line in verdict.conclusions if line.startswith("Identity by rank"))
-    assert "is ahead of LoRA 8 by 0." in told
-    assert told.endswith("on average; a study with more folds and seeds would show whether that is luck.")
-    close = judge(base(), model("lora-8"), model("lora-16"))
-    assert not any("whether that is luck" in line for line in close.conclusions)
+    assert verdict.best_lora == "lora-32"
+    told = next(line for line in verdict.conclusions if line.startswith("Identity by LoRA"))
+    assert told.endswith("More folds and seeds would make the choice surer.")
+    sure = judge(base(folds=3), *(model(name, identity=mean, folds=3) for name, mean in open_lead.items()))
+    assert not any("surer" in line for line in sure.conclusions)
 
 
 def test_a_difference_larger_than_luck_is_found_over_folds() -> None:
     names = {"lora-8": 0.5, "lora-16": 0.7, "lora-32": 0.7}
     models = [model(name, identity=mean, luck=0.01, folds=3) for name, mean in names.items()]
     verdict = judge(base(folds=3), *models)
-    assert (verdict.best_lora, verdict.tied) == ("lora-16", ("lora-16", "lora-32"))
-    assert "12 held-out photos in 3 folds and 5 seeds" in verdict.sentence
+    assert (verdict.leader, verdict.tied, verdict.behind) == ("lora-32", ("lora-16", "lora-32"), ("lora-8",))
+    assert "12 held-out photos in 3 folds and 5 seeds" in " ".join(verdict.conclusions)
 
 
 def test_a_unet_of_one_fold_is_given_the_luck_of_the_loras() -> None:
@@ -319,16 +361,15 @@ def test_overfitting_and_the_best_step_are_told() -> None:
 
 @pytest.mark.parametrize(("seeds", "photos"), [(3, 3), (5, 4), (8, 6)])
 def test_identical_models_are_rarely_told_apart(seeds: int, photos: int) -> None:
-    # An A/A test: three ranks and a UNet that are one model, with noise alone between them. In 600 such trials 1 %
-    # of verdicts picked a rank, and 1 % a side.
-    picked, alarms = 0, 0
+    # An A/A test: three ranks and a UNet that are one model, with noise alone between them.
+    called_worse, alarms = 0, 0
     for trial in range(100):
         names = ("lora-4", "lora-8", "lora-32", "unet")
         models = [model(n, seed=trial, noise=0.05, shape=(SCENES, seeds), photos=photos) for n in names]
         verdict = judge(*models)
-        picked += verdict.best_lora != "lora-4"
+        called_worse += verdict.tied != ("lora-4", "lora-8", "lora-32")
         alarms += verdict.winner is not None
-    assert picked <= 5
+    assert called_worse <= 5
     assert alarms <= 8  # 5 % are promised; 2 s.d. for the luck of this draw
 
 

@@ -176,7 +176,7 @@ def test_one_model_only(make_run: MakeRun) -> None:
     html, _ = built(make_run(models=["lora-64"], seeds=1, control=False))
     page = Page(html)
     assert page.tags["svg"] == 5
-    assert "Planned but not trained yet: unet, lora-32, lora-128." in html
+    assert "Planned but not trained yet: Full UNet, LoRA 32, LoRA 128." in html
 
 
 def test_scores_alone_make_a_report(make_run: MakeRun, tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_what_people_wrote_is_escaped(make_run: MakeRun, alter: Alter) -> None:
         assert "<script" not in text.replace("<script>(() =>", "")
     assert "[a](javascript:x)" not in re.sub("<img [^>]*>", "", markdown), "Markdown reads no links inside a tag"
     columns = [line.replace("\\|", "").count("|") for line in markdown.splitlines() if line.startswith("| LoRA 32")]
-    assert columns == [4, 7, 7], "the ranks, the scores, how it was trained"
+    assert columns == [8, 7, 7], "the ranks, the scores, how it was trained"
 
 
 @pytest.mark.parametrize("content", [None, "{", json.dumps({"schema": 99}), "[]"])

@@ -27,6 +27,7 @@ from portrayal.report.scores import Comparison, Interval, parse_scores
 from portrayal.report.views import View
 from portrayal.report.wording import (
     between,
+    chance,
     counted,
     duration,
     fixed,
@@ -36,6 +37,7 @@ from portrayal.report.wording import (
     megabytes,
     percent,
     plain,
+    rate,
     signed,
     signed_percent,
     with_article,
@@ -106,6 +108,7 @@ def scores_by_hand(scores: dict[str, Any]) -> None:
         row["colour"] |= {"lightness": interval(60.0 + place, 59.0, 62.0), "lightness_difference": -1.5 + place}
     scores["verdict"] |= {
         "best_lora": "lora-32",
+        "recommended": "lora-32",
         "leader": "lora-64",
         "winner": "unet",
         "tied": ["lora-32", "lora-64"],
@@ -239,19 +242,20 @@ def test_each_rank_is_behind_the_leader_by_its_own_difference(pages: tuple[Table
             "LoRA 32",
             "0.41",
             f"{MINUS}0.030 {MINUS}0.070 to 0.010",
-            "the smallest that is not worse than the leader: take it",
+            "recommended, smaller or gentler than the leader and shown to be no worse",
         ],
         ["LoRA 64", "0.44", "–", "the leader"],
         [
             "LoRA 128",
             "0.47",
             "+0.040 0.020 to 0.060",
-            "out: it follows the prompt less and lets other people turn into the person",
+            "set aside: it follows the prompt less and lets other people turn into the person",
         ],
     ]
     assert classes == ["best", "", ""]
-    assert f"| LoRA 32 | {MINUS}0.030 ({MINUS}0.070 to 0.010) | the smallest" in pages[1]
-    assert "| LoRA 128 | +0.040 (0.020 to 0.060) | out: it follows the prompt less" in pages[1]
+    assert f"| LoRA 32 | {MINUS}0.030 ({MINUS}0.070 to 0.010) | 0.410 (0.360 to 0.460) |" in pages[1]
+    assert "| LoRA 128 | +0.040 (0.020 to 0.060) | 0.470 (0.420 to 0.520) |" in pages[1]
+    assert "| 3 | – | set aside: it follows the prompt less" in pages[1]
 
 
 def test_pairs_are_told_with_sign_unit_and_the_better_one(pages: tuple[Tables, str]) -> None:
@@ -482,6 +486,15 @@ def test_scores_are_read_as_they_were_written() -> None:
         (between(Interval(0.5, 0.02, 0.04), 1, 100.0), "2.0 to 4.0"),
         (between(Interval(1.0)), ""),
         (between(None), ""),
+        (chance(0.123), "12 %"),
+        (chance(0.0), "1 %"),
+        (chance(0.9999), "99 %"),
+        (chance(None), "–"),
+        (rate(2e-3), "2e-3"),
+        (rate(1e-4), "1e-4"),
+        (rate(1.5 * 1e-4), "1.5e-4"),
+        (rate(1.234567e-5), "1.23e-5"),
+        (rate(None), "–"),
         (duration(9.5), "9.5 s"),
         (duration(42), "42 s"),
         (duration(60), "1 min 0 s"),

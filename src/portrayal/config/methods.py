@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from portrayal.config.section import Section
+
+DEFAULT_ALPHA = 32.0
+"""Alpha of a LoRA where none is set, at every rank. Of 8, 16, 32 and 64 it has the widest range of learning rates that
+neither learn too little nor diverge (`python -m benchmarks.alpha_trials`), and at rank 32 the scale is 1."""
 
 ATTENTION_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 FEED_FORWARD_TARGETS = ("ff.net.0.proj", "ff.net.2")
@@ -44,7 +48,7 @@ class LoraMethod(Section):
     """Rank `r` of each update `ΔW = scale·B·A`; a study gives each LoRA its own, from `study.ranks`."""
 
     alpha: PositiveFloat | None = None
-    """Numerator of the scale `alpha/rank`. Nothing keeps the scale 1 at every rank, so that ranks compare fairly."""
+    """Numerator of the scale `alpha/rank`. None means 32, or what `study.lora_scale` says."""
 
     dropout: float = Field(0.0, ge=0, lt=1)
     """Chance that an input of an adapter is dropped in training."""
@@ -92,6 +96,9 @@ class Trial(NamedTuple):
     """Which of the study's seeds, from 0."""
 
 
+LearningRateMultiple = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+
+
 class StudyConfig(Section):
     """Which models are trained and compared."""
 
@@ -99,15 +106,25 @@ class StudyConfig(Section):
     """Train the full UNet."""
 
     ranks: tuple[PositiveInt, ...] = (32, 64, 128)
-    """Train one LoRA at each of these ranks."""
+    """Train LoRAs at each of these ranks."""
 
-    lora_scale: Literal["equal", "rank_stabilized"] = "equal"
-    """By what the ranks' updates `B·A` are multiplied: `equal` is `alpha/rank`, 1 at every rank if alpha is not set;
-    `rank_stabilized` is `alpha/√rank` (Kalajdzievski 2023, arXiv:2312.03732), 1 at the smallest rank without alpha."""
+    learning_rates: tuple[LearningRateMultiple, ...] = Field((0.5, 1.0, 2.0), min_length=1)
+    """Train a LoRA of each rank at each of these multiples of `method.lora.learning_rate` (and of the text encoder's
+    rate). The rate decides more than the rank does: see docs/verdict.md."""
+
+    lora_scale: Literal["constant", "equal", "rank_stabilized"] = "constant"
+    """By what the ranks' updates `B·A` are multiplied. `constant`: `alpha/rank` with one alpha for all ranks, so that
+    one learning rate moves the model equally far at every rank. `equal`: 1 at every rank; larger ranks learn faster.
+    `rank_stabilized`: `alpha/√rank` (Kalajdzievski 2023, arXiv:2312.03732), 1 at the smallest rank without alpha."""
+
+    max_trainings: PositiveInt | None = None
+    """LoRA trainings at most. Where the study could have more, every LoRA is trained on the first fold, and the best of
+    them on the others (sequential halving, Karnin et al. 2013); one that diverges does not count. None means 13, or
+    four more than there are LoRAs."""
 
     folds: PositiveInt = 3
-    """Parts the photos are dealt into: each LoRA trains once without each part and is judged on it. With a single fold
-    the luck of a training cannot be told from a difference of methods."""
+    """Parts the photos are dealt into: a LoRA trains once without each part and is judged on it. With a single fold the
+    luck of a training cannot be told from a difference of methods."""
 
     unet_folds: PositiveInt = 1
     """How many of these folds the full UNet is trained on, which takes the longest."""
@@ -130,13 +147,44 @@ class StudyConfig(Section):
 
     @field_validator("ranks")
     @classmethod
-    def _distinct(cls, ranks: tuple[int, ...]) -> tuple[int, ...]:
+    def _distinct_ranks(cls, ranks: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(ranks)) != len(ranks):
             raise ValueError("each rank may stand here once")
         return ranks
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _distinct_rates(cls, multiples: tuple[float, ...]) -> tuple[float, ...]:
+        if len({f"{multiple:.3g}" for multiple in multiples}) != len(multiples):
+            raise ValueError("each learning rate may stand here once")
+        return multiples
 
     @model_validator(mode="after")
     def _unet_has_no_more_folds(self) -> StudyConfig:
         if self.unet_folds > self.folds:
             raise ValueError(f"unet_folds: there are {self.folds} folds")
         return self
+
+    @model_validator(mode="after")
+    def _grid_within_the_budget(self) -> StudyConfig:
+        if self.num_loras > self.most_trainings:
+            raise ValueError(
+                f"max_trainings: {len(self.ranks)} ranks at {len(self.learning_rates)} learning rates are "
+                f"{self.num_loras} LoRAs, and each is trained once at least; allow more trainings or try fewer"
+            )
+        return self
+
+    @property
+    def num_loras(self) -> int:
+        """LoRAs that are compared: each rank at each learning rate."""
+        return len(self.ranks) * len(self.learning_rates)
+
+    @property
+    def most_trainings(self) -> int:
+        """How many LoRA trainings there may be."""
+        return max(13, self.num_loras + 4) if self.max_trainings is None else self.max_trainings
+
+    @property
+    def num_trainings(self) -> int:
+        """How many LoRA trainings there are, if none diverges."""
+        return min(self.most_trainings, self.num_loras * self.folds * self.seeds)

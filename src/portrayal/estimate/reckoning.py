@@ -45,7 +45,7 @@ def stages_of(costs: Costs, packs: Sequence[int], photos: int) -> Iterator[Stage
     """The parts of a run as its study really does them, LoRAs in packs of these sizes."""
     config, fixed = costs.config, costs.fixed
     to_train, to_read, to_paint = (fixed(f"begin_{what}") for what in ("training", "reading", "painting"))
-    study, generation, control, trials = config.study, config.generation, config.control, len(config.trials)
+    study, generation, control, trials = config.study, config.generation, config.control, config.num_trials
     loras = sorted((one for one in config.methods.values() if isinstance(one, LoraMethod)), key=rank_of)
     pictures = len(generation.scenes) * generation.num_images_per_scene
     of_each = pictures + generation.num_images_per_scene  # the class is painted too

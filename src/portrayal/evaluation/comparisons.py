@@ -15,7 +15,7 @@ import numpy as np
 
 from portrayal.evaluation.corrections import at_most_true, step_down_levels
 from portrayal.evaluation.intervals import Estimate, Floats, Interval, mean_estimate, two_way_estimate
-from portrayal.sentences import say
+from portrayal.sentences import Said, say
 
 Axis = Literal["identity", "heldout_loss", "prompt", "drift", "colour"]
 Kind = Literal["base", "unet", "lora"]
@@ -70,6 +70,19 @@ class Training:
         return None if grid is None else np.asarray(grid.mean(axis=0))
 
 
+def lora_title(rank: int, learning_rate: float | None = None) -> Said:
+    """``LoRA 32``, or ``LoRA 32 at 1e-4`` where a study has several learning rates."""
+    if learning_rate is None:
+        return say("model.lora", rank=rank)
+    return say("model.lora_at", rank=rank, rate=rate_text(learning_rate))
+
+
+def rate_text(learning_rate: float) -> str:
+    """A learning rate as people write it: ``1e-4``, ``1.5e-4``."""
+    digits, _, exponent = f"{learning_rate:.2e}".partition("e")
+    return f"{float(digits):g}e{int(exponent)}"
+
+
 @dataclass(frozen=True, eq=False)
 class ModelEvidence:
     """What was measured of one model, over all its trainings."""
@@ -81,6 +94,12 @@ class ModelEvidence:
 
     trainings: tuple[Training, ...]
     """The base, which is not trained, stands here once for each training of the study."""
+
+    learning_rate: float | None = None
+    """Learning rate of a LoRA; ``None`` where the study has only one."""
+
+    diverged: bool = False
+    """Whether another of its trainings diverged: it is not recommended."""
 
     def __post_init__(self) -> None:
         if (self.kind == "lora") != (self.rank is not None):
@@ -102,7 +121,7 @@ class ModelEvidence:
             case "unet":
                 return say("model.unet")
             case "lora":
-                return say("model.lora", rank=self.rank or 0)
+                return lora_title(self.rank or 0, self.learning_rate)
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -261,6 +280,11 @@ def difference_of(a: ModelEvidence, b: ModelEvidence, axis: Axis) -> dict[tuple[
     return {key: first[key] - second[key] for key in shared}
 
 
+def share_trainings(a: ModelEvidence, b: ModelEvidence, axis: Axis) -> bool:
+    """Whether two models were measured on an axis after training on a common fold and seed."""
+    return bool(set(a.units(axis) or ()) & set(b.units(axis) or ()))
+
+
 def compare_pair(
     a: ModelEvidence, b: ModelEvidence, axis: Axis, margins: Margins, *, confidence: float = 0.95
 ) -> Comparison:
@@ -273,7 +297,7 @@ def compare_pair(
 
 
 def compare_all(evidence: Sequence[ModelEvidence], margins: Margins) -> Comparisons:
-    """Compare pairs on every axis both were measured on, with 5 % chance of any false decision per question.
+    """Compare pairs on every axis both were measured on together, with 5 % chance of any false decision per question.
 
     Questions, each with its own family of pairs: which rank (the LoRAs among each other), which method (each against
     the full UNet), and did it learn (every tuned model against the base; there each axis by itself). Pairs are
@@ -292,7 +316,7 @@ def compare_all(evidence: Sequence[ModelEvidence], margins: Margins) -> Comparis
     for axis in AXES:
         luck = training_luck(kinds["lora"], axis)
         for family in (ranks, methods, learned):
-            pairs = [(a, b) for a, b in family if a.measured(axis) and b.measured(axis)]
+            pairs = [(a, b) for a, b in family if share_trainings(a, b, axis)]
             estimates = [
                 estimate_of(difference_of(a, b, axis)) if b.kind == "base" else with_luck(a, b, axis, luck)
                 for a, b in pairs
@@ -314,17 +338,20 @@ class Luck:
 
 
 def training_luck(loras: Sequence[ModelEvidence], axis: Axis) -> Luck | None:
-    """The luck of training, learned from all ranks together; nothing unless two ranks share two folds.
+    """The luck of training, learned from all LoRAs together that were trained on the most folds; ``None`` unless two
+    LoRAs share two folds.
 
     Three folds say little of one pair, and more together: of M models on F folds the mean variance of the pairs has
     ``(M - 1)(F - 1)`` degrees of freedom, those of the residuals of a two-way table of models and folds. It takes the
     luck of training to be alike for all ranks.
     """
-    measured = [model for model in loras if model.measured(axis)]
-    folds = {model.folds for model in measured}
-    if len(measured) < 2 or len(folds) > 1 or len(measured[0].folds) < 2:
+    by_folds: dict[tuple[int, ...], list[ModelEvidence]] = {}
+    for model in loras:
+        if model.measured(axis) and len(model.folds) > 1:
+            by_folds.setdefault(model.folds, []).append(model)
+    shared, measured = max(by_folds.items(), key=lambda item: len(item[0]) * len(item[1]), default=((), []))
+    if len(measured) < 2:
         return None
-    (shared,) = folds
     found = [estimate_of(difference_of(a, b, axis)) for a, b in combinations(measured, 2)]
     variance = float(np.mean([one.standard_error**2 for one in found]))
     return Luck(variance * len(shared), (len(measured) - 1) * (len(shared) - 1))

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from portrayal.evaluation.comparisons import GATES, Axis, Comparison, Comparisons, Margins, ModelEvidence, estimate_of
+from portrayal.evaluation.comparisons import (
+    GATES,
+    Axis,
+    Comparison,
+    Comparisons,
+    Margins,
+    ModelEvidence,
+    estimate_of,
+    lora_title,
+    rate_text,
+)
 from portrayal.evaluation.curves import Curve
 from portrayal.evaluation.intervals import Floats, Interval, mean_estimate
 from portrayal.evaluation.metrics import heldout_gain, normalised
@@ -46,6 +56,8 @@ class Setting:
     margins: Margins
     levels: Levels
     curves: Mapping[str, Curve]
+    diverged: Sequence[tuple[int, float | None]] = ()
+    """Rank and learning rate of each LoRA that diverged."""
 
 
 def sentence_of(setting: Setting) -> Said:
@@ -73,6 +85,7 @@ def conclusions_of(setting: Setting, control: Sequence[ControlEvidence]) -> tupl
     findings = [_identity(setting, model)]
     if len(choice.loras) > 1:
         findings.append(_ranks(setting))
+        findings += map(paragraph, _rates(setting))
     if choice.unet is not None and choice.best_lora is not None:
         findings.append(paragraph(_sides(setting, choice.unet, choice.best_lora)))
     findings += map(paragraph, (_prompt(setting, model), *_drift(setting, model), _brightness(setting)))
@@ -84,15 +97,26 @@ def conclusions_of(setting: Setting, control: Sequence[ControlEvidence]) -> tupl
 
 def _rank_verdict(setting: Setting) -> Said:
     choice = setting.choice
-    best, axis = choice.tied[0].title, _axis_words(choice.axis)
-    if len(choice.tied) == 1:
+    assert choice.best_lora is not None
+    assert choice.leader is not None
+    best, leader, axis = choice.best_lora.title, choice.leader.title, _axis_words(choice.axis)
+    if choice.best_lora is not choice.leader:
+        return say("verdict.rank_smaller", best=best, leader=leader, axis=axis, margin=_margin(setting, choice.axis))
+    others = {name: chance for name, chance in choice.chances.items() if name != choice.leader.name}
+    if len(choice.tied) == 1 or not others:
         if choice.set_aside:
             return say("verdict.rank_alone_or", best=best, axis=axis, lost=_gates_words(choice.gates_failed))
         return say("verdict.rank_alone", best=best, axis=axis)
-    differ = any(found.distinguishable for found in _against_leader(setting, choice.tied))
-    key = "verdict.ranks_near" if differ else "verdict.ranks_same"
+    titles = {model.name: model.title for model in choice.loras}
+    second = max(others, key=lambda name: others[name])
     return say(
-        key, models=listed(m.title for m in choice.tied), axis=axis, basis=_basis(choice, choice.axis), best=best
+        "verdict.rank_expected",
+        best=best,
+        n=len(choice.loras) + len(setting.diverged),
+        axis=axis,
+        chance=_percent(choice.chances[choice.leader.name]),
+        next=titles[second],
+        other=_percent(others[second]),
     )
 
 
@@ -115,6 +139,9 @@ def _side_verdict(setting: Setting, recommended: ModelEvidence) -> Said:
         ahead, other = (unet, lora) if found and found.better == unet.name else (lora, unet)
         lost = _lost_words(gates_lost(setting.comparisons, ahead, other, setting.margins))
         return say("verdict.trade_off", ahead=ahead.title, other=other.title, axis=_axis_words(choice.axis), lost=lost)
+    if choice.ahead is not None and found is not None:
+        lead = _size(found)
+        return say("verdict.side_ahead", ahead=unet.title, other=lora.title, axis=_axis_words(choice.axis), lead=lead)
     if choice.preferred is None:
         near = found is not None and found.distinguishable
         return say("verdict.sides_near" if near else "verdict.sides_same", lora=lora.title)
@@ -175,7 +202,9 @@ def _ranks(setting: Setting) -> Said:
             parts.append(say("ranks.equal", models=tied, margin=_margin(setting, choice.axis)))
         else:
             parts.append(say("ranks.open", models=tied, open=_too_close(rest, choice, choice.axis)))
-            parts += _open_lead(setting, choice.tied[0])
+            parts.append(say("ranks.surer"))
+    if choice.behind:
+        parts.append(say("ranks.clearly_behind", models=listed(model.title for model in choice.behind)))
     if choice.set_aside:
         out = (
             say("ranks.set_aside_for", model=model.title, lost=_lost_words(choice.gates_failed[model.name]))
@@ -185,14 +214,49 @@ def _ranks(setting: Setting) -> Said:
     return paragraph(*parts)
 
 
-def _open_lead(setting: Setting, best: ModelEvidence) -> list[Said]:
-    """What the smallest rank may be giving away, where that is more than the margin."""
-    axis, leader = setting.choice.axis, setting.choice.leader
-    found = setting.comparisons.find(axis, leader, best) if leader is not None else None
-    if leader is None or found is None or abs(found.difference.mean) <= setting.margins.of(axis):
+def _rates(setting: Setting) -> list[Said]:
+    """What the learning rates did: which diverged, whether rate or rank decides, whether the best is at the edge."""
+    choice, told = setting.choice, []
+    if setting.diverged:
+        titles = listed(lora_title(rank, rate) for rank, rate in setting.diverged)
+        told.append(say("rates.diverged", models=titles))
+    best = choice.best_lora
+    if best is None or best.learning_rate is None:
+        return told
+    of_rank = [model for model in choice.loras if model.rank == best.rank]
+    of_rate = [model for model in choice.loras if model.learning_rate == best.learning_rate]
+    apart, within = _spread(of_rank, choice.axis), _spread(of_rate, choice.axis)
+    if len(of_rate) > 1 and apart > 2 * within:
+        rate = rate_text(best.learning_rate)
+        told.append(
+            say("rates.decide", rate=rate, within=number(within, 3), rank=best.rank or 0, apart=number(apart, 3))
+        )
+    return told + _edge(setting, best)
+
+
+def _edge(setting: Setting, best: ModelEvidence) -> list[Said]:
+    """Whether the best learning rate is the highest or lowest that was tried: a better one may lie beyond."""
+    rates = [model.learning_rate or 0.0 for model in setting.choice.loras]
+    rates += [rate or 0.0 for _, rate in setting.diverged]
+    if len(set(rates)) < 2 or min(rates) < (best.learning_rate or 0.0) < max(rates):
         return []
-    lead = number(abs(found.difference.mean), 3)
-    return [say("ranks.lead", leader=leader.title, best=best.title, lead=lead)]
+    key = "rates.highest" if best.learning_rate == max(rates) else "rates.lowest"
+    return [say(key, model=best.title)]
+
+
+def _spread(models: Sequence[ModelEvidence], axis: Axis) -> float:
+    """How far the means of LoRAs lie apart, on the folds and seeds that all of them have."""
+    units = [model.units(axis) or {} for model in models]
+    common = set.intersection(*map(set, units))
+    means = [float(np.mean([one[split].mean() for split in common])) for one in units] if common else [0.0]
+    return max(means) - min(means)
+
+
+def _size(found: Comparison) -> str:
+    """By how much two models differ on average, without a sign."""
+    percent = found.axis == "heldout_loss"
+    size = 100 * abs(float(np.expm1(found.difference.mean))) if percent else abs(found.difference.mean)
+    return f"{number(size, 2)} %" if percent else number(size, 3)
 
 
 def _sides(setting: Setting, unet: ModelEvidence, lora: ModelEvidence) -> Said:
@@ -354,6 +418,11 @@ def mean_on(model: ModelEvidence, axis: Axis) -> Interval | None:
     """Mean of a model on an axis with its interval; nothing where it was not measured."""
     units = model.units(axis)
     return None if units is None else estimate_of(units).interval()
+
+
+def _percent(chance: float) -> str:
+    """A chance as a person reads it; never quite sure."""
+    return f"{min(max(round(100 * chance), 1), 99)} %"
 
 
 def _gates_words(failed: Mapping[str, tuple[Axis, ...]]) -> Said:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from portrayal.config import Config
 from portrayal.evaluation.comparisons import AXES
 from portrayal.evaluation.evidence import Evidence
 from portrayal.evaluation.judge import Judge, Look, Measured
@@ -29,10 +30,28 @@ def look_at_all(evidence: Evidence, judge: Judge) -> dict[str, list[Measured]]:
 
 def evidence_of(evidence: Evidence, measured: Mapping[str, Sequence[Measured]]) -> list[ModelEvidence]:
     """What the verdict is drawn from."""
+    diverged = {one.trial.model for one in evidence.diverged}
     return [
-        ModelEvidence(one.name, one.kind, one.rank, tuple(found.training for found in measured[one.name]))
+        ModelEvidence(
+            one.name,
+            one.kind,
+            one.rank,
+            tuple(found.training for found in measured[one.name]),
+            one.learning_rate,
+            one.name in diverged,
+        )
         for one in evidence.models
     ]
+
+
+def margins_of(config: Config) -> Margins:
+    """What is too small to matter, by the settings."""
+    return Margins(**{axis: getattr(config.evaluation, f"margin_{axis}") for axis in AXES})
+
+
+def lost_models(evidence: Evidence) -> list[tuple[int, float | None]]:
+    """Rank and learning rate of the LoRAs of which a training diverged."""
+    return [*{one.trial.model: (one.rank, one.learning_rate) for one in evidence.diverged}.values()]
 
 
 def score(
@@ -51,10 +70,9 @@ def score(
     models = evidence_of(evidence, measured)
     levels = judge.levels()
     control = [judge.control(made) for made in evidence.controlled]
-    settings = config.evaluation
-    margins = Margins(**{axis: getattr(settings, f"margin_{axis}") for axis in AXES})
+    margins = margins_of(config)
     curves = {one.name: one.curve for one in evidence.models if one.curve is not None}
-    verdict = decide(models, margins, levels=levels, control=control, curves=curves)
+    verdict = decide(models, margins, levels=levels, control=control, curves=curves, diverged=lost_models(evidence))
     return {
         "schema": 2,
         "base": base_name,
@@ -69,6 +87,16 @@ def score(
             "folds": [list(part) for part in evidence.heldout],
             "trainings": {name: len(found) for name, found in measured.items() if name != "base"},
         },
+        "diverged": [
+            {
+                "name": one.trial.name,
+                "model": one.trial.model,
+                "rank": one.rank,
+                "learning_rate": one.learning_rate,
+                "step": one.step,
+            }
+            for one in evidence.diverged
+        ],
         "levels": {
             "identity_real": interval_json(levels.identity_real),
             "identity_stranger": interval_json(levels.identity_stranger),

@@ -31,6 +31,23 @@ class PaintedTraining:
 
 
 @dataclass(frozen=True)
+class Diverged:
+    """A training that could not go on: its loss stopped being finite.
+
+    Attributes:
+        trial: Which training.
+        rank: Of its LoRA.
+        learning_rate: Of its LoRA, where the study has several; else None.
+        step: Where it ended.
+    """
+
+    trial: Trial
+    rank: int
+    learning_rate: float | None
+    step: int
+
+
+@dataclass(frozen=True)
 class PaintedModel:
     """One model of a run.
 
@@ -40,6 +57,7 @@ class PaintedModel:
         rank: Rank of a LoRA.
         trainings: Its trainings, one at least.
         curve: How its trainings went on; nothing for the base.
+        learning_rate: Of a LoRA, where the study has several; else None.
     """
 
     name: str
@@ -47,6 +65,7 @@ class PaintedModel:
     rank: int | None
     trainings: Sequence[PaintedTraining]
     curve: Curve | None
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,7 @@ class Evidence:
         strangers: Other people of the class.
         controlled: Pictures held to control images.
         progress: Called with (trainings looked at, trainings in all).
+        diverged: Trainings that could not go on.
     """
 
     config: Config
@@ -72,6 +92,7 @@ class Evidence:
     strangers: Sequence[Image.Image]
     controlled: Sequence[ControlledPictures] = ()
     progress: Callable[[int, int], None] = lambda *_: None
+    diverged: Sequence[Diverged] = ()
 
     @property
     def photos(self) -> dict[str, Image.Image]:

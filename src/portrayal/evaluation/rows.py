@@ -38,6 +38,7 @@ def model_json(
         "name": painted.name,
         "kind": painted.kind,
         "rank": painted.rank,
+        "learning_rate": painted.learning_rate,
         "step": painted.curve.best_step if painted.curve else None,
         "heldout_loss": interval_json(mean_estimate(losses).interval()),
         "heldout_gain": interval_json(heldout_gain(gain)),

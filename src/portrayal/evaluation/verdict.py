@@ -56,13 +56,19 @@ class Verdict:
     """Axes that could not be measured for every model."""
 
     leader: str | None
-    """The LoRA with the best mean among those that pass the gates."""
+    """The LoRA of the highest expectation among those that pass the gates."""
+
+    chances: Mapping[str, float]
+    """The chance of each of these to be the best of them."""
 
     set_aside: Mapping[str, tuple[Axis, ...]]
     """The LoRAs that do not pass, with the gates they fail at."""
 
+    behind: tuple[str, ...]
+    """LoRAs that are clearly behind the leader."""
+
     tied: tuple[str, ...]
-    """The ranks, smallest first, that cannot be told apart from the leading one; empty when it stands alone."""
+    """The LoRAs, smallest first, that cannot be told apart from the leading one; empty when it stands alone."""
 
     sentence: Said
     """The verdict in words."""
@@ -80,6 +86,8 @@ class Verdict:
             "recommended": self.recommended,
             "lacks": list(self.lacks),
             "leader": self.leader,
+            "chances": dict(self.chances),
+            "behind": list(self.behind),
             "set_aside": {name: list(gates) for name, gates in self.set_aside.items()},
             "tied": list(self.tied),
             "sentence": self.sentence,
@@ -96,6 +104,7 @@ def decide(
     levels: Levels,
     control: Sequence[ControlEvidence] = (),
     curves: Mapping[str, Curve] | None = None,
+    diverged: Sequence[tuple[int, float | None]] = (),
 ) -> Verdict:
     """Decide between the models.
 
@@ -103,10 +112,12 @@ def decide(
 
     1. Identity decides: how much the pictures look like the person in photos their model was not trained on. Where it
        could not be measured for every tuned model, the held-out loss decides instead, and the verdict says so.
-    2. A LoRA is out that is surely worse than the best rank, by more than the margin, in one of three things: following
-       the prompt; leaving other people of the class as they are; keeping the light of the photos or of the base.
-    3. Of the others, the one with the best mean leads. The smallest rank that is not distinguishably worse than the
-       leader is the best LoRA. If none can be told apart, the smallest is taken, and that is a verdict.
+    2. A LoRA is out that is surely worse than another in one of three things: following the prompt; leaving other
+       people of the class as they are; keeping the light of the photos or of the base. Worse means by more than the
+       margin, and by up to three margins more, one for each margin of likeness that it is ahead.
+    3. Of the others, the one of the highest expectation is the best LoRA. What is expected rests on all trainings of
+       all ranks and learning rates, see :mod:`portrayal.evaluation.expectation`. A smaller or gentler one is taken
+       instead only where it is shown to be no worse by more than the margin, never because nothing could be shown.
     4. The full UNet against the best LoRA: better, worse, or they cannot be told apart. One that surely loses one of
        the three cannot win; if the other is behind in identity, it is a trade-off that only a person can settle.
     5. A winner must also be distinguishably better than the untouched base.
@@ -121,6 +132,7 @@ def decide(
         levels: What a stranger, the real person and the photos score.
         control: Pictures made under a ControlNet, if any were.
         curves: How the trainings of each model went on, by its name.
+        diverged: Rank and learning rate of the LoRAs of which a training diverged.
 
     Raises:
         ValueError: If there is no evidence, two models share a name, there is more than one base, or an axis was
@@ -129,14 +141,16 @@ def decide(
     _check(evidence)
     comparisons = compare_all(evidence, margins)
     choice = choose(evidence, comparisons, margins)
-    setting = Setting(choice, comparisons, margins, levels, curves or {})
+    setting = Setting(choice, comparisons, margins, levels, curves or {}, tuple(diverged))
     return Verdict(
         best_lora=choice.best_lora.name if choice.best_lora else None,
         winner=choice.winner.name if choice.winner else None,
         recommended=choice.recommended.name if choice.recommended else None,
         lacks=tuple(axis for axis in AXES if any(not model.measured(axis) for model in evidence)),
         leader=choice.leader.name if choice.leader else None,
+        chances=choice.chances,
         set_aside=choice.gates_failed,
+        behind=tuple(model.name for model in choice.behind),
         tied=tuple(model.name for model in choice.tied) if len(choice.tied) > 1 else (),
         sentence=sentence_of(setting),
         conclusions=conclusions_of(setting, control),

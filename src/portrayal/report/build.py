@@ -20,7 +20,7 @@ from portrayal.run import atomic_folder, write_text
 
 FILTERS = (
     "fixed", "signed", "percent", "signed_percent", "between", "duration", "large", "megabytes", "counted", "words",
-    "plain", "markdown", "html_in_markdown",
+    "plain", "markdown", "html_in_markdown", "rate", "chance", "unbroken",
 )  # fmt: skip
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -20,6 +20,7 @@ Palette = dict[str, Colour]
 _WIDTH = 5.2
 _MOST_POINTS = 400
 _MOST_ON_A_LINE = 5
+_MOST_UPRIGHT = 7
 
 
 def identity_chart(scores: Scores, models: Sequence[Model], palette: Palette) -> Chart | None:
@@ -35,23 +36,25 @@ def identity_chart(scores: Scores, models: Sequence[Model], palette: Palette) ->
             _band(axes, label, level)
         for place, (model, identity) in enumerate(measured):
             _trainings(axes, place, model.scores.trainings, palette[model.name].light)
-            _point(axes, place, identity, palette[model.name].light)
-        labels = [model.label for model, _ in measured]
-        axes.set_xticks(range(len(labels)), labels if len(labels) <= _MOST_ON_A_LINE else [_stacked(x) for x in labels])
+            _point(axes, place, identity, palette[model.name].light, above=len(measured) > _MOST_UPRIGHT)
+        _name_below(axes, [model.label for model, _ in measured])
         axes.set_xlim(-0.5, len(measured) - 0.35)
         axes.margins(y=0.12)
         axes.set_ylabel("likeness (cosine)")
         axes.grid(axis="y", linewidth=0.5)
-        axes.yaxis.set_major_formatter(_minus_formatter("{:.2g}"))
+        axes.yaxis.set_major_formatter(minus_formatter("{:.2g}"))
 
     shown = ", ".join(f"{model.label} {fixed(identity.mean)}" for model, identity in measured)
     reference = ", ".join(f"{label} {fixed(level.mean)}" for label, level in levels if level is not None)
     alt = f"Likeness to the person: {shown}" + (f"; for comparison {reference}." if reference else ".")
-    return draw_chart("identity", alt, (_WIDTH, 3.3), draw, palette)
+    return draw_chart("identity", alt, (_WIDTH, 4.1 if len(measured) > _MOST_UPRIGHT else 3.3), draw, palette)
 
 
-def _stacked(label: str) -> str:
-    return label.replace(" ", "\n")
+def _name_below(axes: Axes, labels: Sequence[str]) -> None:
+    """Labels on one line; of many, word below word; of very many, turned."""
+    stacked = _MOST_ON_A_LINE < len(labels) <= _MOST_UPRIGHT
+    shown = [label.replace(" ", "\n") for label in labels] if stacked else labels
+    axes.set_xticks(range(len(labels)), shown, rotation=90 if len(labels) > _MOST_UPRIGHT else 0)
 
 
 def _band(axes: Axes, label: str, level: Interval | None) -> None:
@@ -70,12 +73,18 @@ def _band(axes: Axes, label: str, level: Interval | None) -> None:
     )
 
 
-def _point(axes: Axes, place: int, value: Interval, colour: str) -> None:
+def _point(axes: Axes, place: int, value: Interval, colour: str, *, above: bool) -> None:
+    """A mean with its interval, and its number beside it or above."""
+    top = value.mean
     if value.low is not None and value.high is not None:
         axes.plot([place, place], [value.low, value.high], color=colour, linewidth=2.6, solid_capstyle="butt")
+        top = value.high
     axes.plot(place, value.mean, "o", color=colour, markersize=7.5)
-    text, at = fixed(value.mean), (place, value.mean)
-    axes.annotate(text, at, (8, 0), textcoords="offset points", ha="left", va="center", fontsize=9.5)
+    text, offset = fixed(value.mean), "offset points"
+    if above:
+        axes.annotate(text, (place, top), (0, 5), textcoords=offset, ha="center", fontsize=8.5)
+    else:
+        axes.annotate(text, (place, value.mean), (8, 0), textcoords=offset, ha="left", va="center", fontsize=9.5)
 
 
 def _trainings(axes: Axes, place: int, values: Sequence[float], colour: str) -> None:
@@ -102,10 +111,10 @@ def course_chart(models: Sequence[Model], palette: Palette) -> Chart | None:
                 _course(panels[1], curve, means, palette[model.name].light, model.label, onset=False)
         panels[0].axhline(0, color=MUTED, linewidth=1)
         panels[0].set_ylabel("loss on unseen photos")
-        panels[0].yaxis.set_major_formatter(_minus_formatter("{:+.3g} %"))
+        panels[0].yaxis.set_major_formatter(minus_formatter("{:+.3g} %"))
         if likeness:
             panels[1].set_ylabel("likeness (cosine)")
-            panels[1].yaxis.set_major_formatter(_minus_formatter("{:.2g}"))
+            panels[1].yaxis.set_major_formatter(minus_formatter("{:.2g}"))
         for axes in panels:
             axes.grid(axis="y", linewidth=0.5)
             axes.margins(y=0.12)
@@ -176,7 +185,7 @@ def control_chart(kind: str, kept: str, scores: Scores, models: Sequence[Model],
             )  # neither leaves 0 to 1 by much
             axes.set_xlabel("strength of the control image")
             axes.grid(axis="y", linewidth=0.5)
-            axes.yaxis.set_major_formatter(_minus_formatter("{:.2g}"))
+            axes.yaxis.set_major_formatter(minus_formatter("{:.2g}"))
         figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=4, handlelength=1.4,
                       columnspacing=1.4, labelcolor=INK)  # fmt: skip
 
@@ -203,7 +212,7 @@ def timestep_chart(models: Sequence[Model], palette: Palette) -> Chart | None:
                       markersize=4.5)  # fmt: skip
         axes.set_ylabel("held-out loss, change from base")
         axes.set_xlabel("timestep: little noise, fine detail  →  much noise, layout")
-        axes.yaxis.set_major_formatter(_minus_formatter("{:+.3g} %"))
+        axes.yaxis.set_major_formatter(minus_formatter("{:+.3g} %"))
         axes.set_xlim(0, max(bin_.high for model in measured for bin_ in model.scores.per_timestep))
         axes.margins(y=0.12)
         axes.grid(axis="y", linewidth=0.5)
@@ -233,7 +242,7 @@ def training_chart(models: Sequence[Model], palette: Palette) -> Chart | None:
                 axes.set_yscale("log")
                 axes.yaxis.set_major_locator(LogLocator(10))
                 axes.yaxis.set_minor_formatter(NullFormatter())
-            axes.yaxis.set_major_formatter(_minus_formatter("{:g}"))
+            axes.yaxis.set_major_formatter(minus_formatter("{:g}"))
             axes.yaxis.set_minor_locator(NullLocator())
             axes.grid(axis="y", linewidth=0.5)
         for axes in panels[len(logs) :]:
@@ -296,5 +305,6 @@ def _dots(axes: Axes, place: int, values: NDArray[np.float64], colour: str) -> N
     axes.plot([values.mean()] * 2, [place - 0.34, place + 0.34], color=colour, linewidth=2.4, solid_capstyle="round")
 
 
-def _minus_formatter(pattern: str) -> FuncFormatter:
+def minus_formatter(pattern: str) -> FuncFormatter:
+    """Ticks by a pattern, with a minus sign instead of a hyphen."""
     return FuncFormatter(lambda value, _: pattern.format(value).replace("-", MINUS).replace("+0 ", "0 "))

@@ -9,7 +9,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from portrayal.report.scores import Json, ModelScores, Scores, kind_of, load_scores, number, rows, table, text
+from portrayal.config.whole import short_number
+from portrayal.report.scores import (
+    Json,
+    ModelScores,
+    Scores,
+    kind_of,
+    load_scores,
+    lora_of,
+    number,
+    rows,
+    table,
+    text,
+    whole,
+)
+from portrayal.report.wording import lora_title
 
 SCENES = ("street", "football", "kitchen", "office", "forest")
 FINAL = "final"
@@ -66,12 +80,18 @@ class Model:
             return "Base"
         if self.name == "unet":
             return "Full UNet"
-        return f"LoRA {self.scores.rank}" if self.name == f"lora-{self.scores.rank}" else self.name
+        return lora_label(self.name, self.scores.rank, self.scores.learning_rate)
 
     @property
     def phrase(self) -> str:
         """The name within a sentence, such as ``the full UNet``."""
         return {"Base": "the base", "Full UNet": "the full UNet"}.get(self.label, self.label)
+
+
+def lora_label(name: str, rank: int | None, learning_rate: float | None) -> str:
+    """The title of a LoRA that is named after its rank; any other keeps its name."""
+    named, rate = lora_of(name)
+    return name if rank is None or rank != named else lora_title(rank, learning_rate or rate)
 
 
 @dataclass(frozen=True)
@@ -147,13 +167,23 @@ class Record:
 
     @property
     def untrained(self) -> list[str]:
-        """Names of models that the config asks for and that the run does not have yet."""
-        study = table(self.settings.get("study"))
-        ranks = study.get("ranks")
-        planned = ["unet"] if study.get("full_unet") is True else []
-        planned += [f"lora-{rank}" for rank in ranks] if isinstance(ranks, list) else []
+        """Labels of models that the config asks for and that the run does not have yet."""
+        planned = {"unet": "Full UNet"} if table(self.settings.get("study")).get("full_unet") is True else {}
+        planned |= {name: lora_label(name, *lora_of(name)) for name in self._planned_loras}
         trained = {model.name for model in self.models if model.method or model.log}
-        return [name for name in planned if name not in trained]
+        trained |= {one.model for one in self.scores.diverged}
+        return [label for name, label in planned.items() if name not in trained]
+
+    @property
+    def _planned_loras(self) -> list[str]:
+        study, lora = (table(self.settings.get(key)) for key in ("study", "method"))
+        ranks, multiples = study.get("ranks"), study.get("learning_rates")
+        ranks = ranks if isinstance(ranks, list) else []
+        base = number(table(lora.get("lora")).get("learning_rate"))
+        if base is None or not isinstance(multiples, list) or len(multiples) < 2:
+            return [f"lora-{rank}" for rank in ranks]
+        rates = [base * multiple for one in multiples if (multiple := number(one)) is not None]
+        return [f"lora-{rank}-lr{short_number(rate)}" for rank in ranks for rate in rates]
 
     @property
     def painted(self) -> list[Path]:
@@ -220,7 +250,7 @@ def _votes(told: Json) -> Iterable[Votes]:
 
 def _models(folder: Path, scores: Scores) -> tuple[Model, ...]:
     known = {model.name: model for model in scores.models}
-    others = {FINAL, *known}
+    others = {FINAL, *known, *(one.model for one in scores.diverged)}
     trained = [path.name for path in _folders(folder / "models") if path.name not in others and "." not in path.name]
     methods = {name: _json(folder / "models" / name / "method.json") for name in [*known, *trained]}
     models = [
@@ -236,13 +266,13 @@ def _models(folder: Path, scores: Scores) -> tuple[Model, ...]:
 
 
 def _unscored(name: str, method: Json) -> ModelScores:
-    rank = number(method.get("rank"))
-    return ModelScores(name, text(method.get("kind")) or kind_of(name), None if rank is None else int(rank))
+    rank, rate = lora_of(name)
+    return ModelScores(name, text(method.get("kind")) or kind_of(name), whole(method.get("rank")) or rank, rate)
 
 
-def _place(model: Model) -> tuple[int, int, str]:
+def _place(model: Model) -> tuple[int, int, float, str]:
     kind = _KINDS.index(model.kind) if model.kind in _KINDS else len(_KINDS)
-    return kind, model.scores.rank or 0, model.name
+    return kind, model.scores.rank or 0, model.scores.learning_rate or 0.0, model.name
 
 
 def _training_log(path: Path) -> TrainingLog | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,9 @@ class ModelScores:
     name: str
     kind: str
     rank: int | None = None
+    learning_rate: float | None = None
+    """Of a LoRA, where the study has several."""
+
     heldout_loss: Interval | None = None
     heldout_gain: Interval | None = None
     identity: Interval | None = None
@@ -77,6 +81,8 @@ class ModelScores:
     curve: CurveScores | None = None
     trainings: tuple[float, ...] = ()
     """Likeness of each training's pictures."""
+
+    num_trainings: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,9 +130,25 @@ class Verdict:
     best_lora: str | None = None
     leader: str | None = None
     set_aside: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    chances: dict[str, float] = field(default_factory=dict)
+    """The chance of each LoRA that is still in question to be the best."""
+
+    behind: tuple[str, ...] = ()
+    """LoRAs that are clearly behind in likeness, and were not trained further."""
+
     lacks: tuple[str, ...] = ()
     tied: tuple[str, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+
+
+@dataclass(frozen=True)
+class Diverged:
+    """A training whose loss stopped being finite."""
+
+    model: str
+    rank: int | None
+    learning_rate: float | None
+    step: int | None
 
 
 @dataclass(frozen=True)
@@ -157,6 +179,7 @@ class Scores:
     models: tuple[ModelScores, ...] = ()
     control: tuple[ControlScores, ...] = ()
     verdict: Verdict = field(default_factory=Verdict)
+    diverged: tuple[Diverged, ...] = ()
     checks: tuple[str, ...] = ()
     """Statements on the validity of the measurement that were checked and hold."""
 
@@ -206,17 +229,18 @@ def parse_scores(content: Json) -> Scores:
         models=tuple(_model(row) for row in rows(content.get("models")) if row.get("name")),
         control=tuple(_control(row) for row in rows(content.get("control")) if row.get("model")),
         verdict=_verdict(table(content.get("verdict"))),
+        diverged=tuple(_diverged(row) for row in rows(content.get("diverged")) if text(row.get("model"))),
         checks=tuple(text(row.get("statement")) for row in rows(content.get("checks")) if row.get("holds") is True),
     )
 
 
 def _model(row: Json) -> ModelScores:
     colour = table(row.get("colour"))
-    rank = number(row.get("rank"))
     return ModelScores(
         name=text(row["name"]),
         kind=text(row.get("kind")) or kind_of(text(row["name"])),
-        rank=None if rank is None else int(rank),
+        rank=whole(row.get("rank")),
+        learning_rate=number(row.get("learning_rate")),
         heldout_loss=interval(row.get("heldout_loss")),
         heldout_gain=interval(row.get("heldout_gain")),
         identity=interval(row.get("identity")),
@@ -235,7 +259,27 @@ def _model(row: Json) -> ModelScores:
         trainings=tuple(
             found for one in rows(row.get("trainings")) if (found := number(one.get("identity"))) is not None
         ),
+        num_trainings=len(rows(row.get("trainings"))),
     )
+
+
+def _diverged(row: Json) -> Diverged:
+    """One that does not say its rank and learning rate has them in its name."""
+    model = text(row["model"])
+    rank, rate = lora_of(model)
+    told = whole(row.get("rank"))
+    return Diverged(
+        model,
+        rank if told is None else told,
+        number(row.get("learning_rate")) or rate,
+        whole(row.get("step")),
+    )
+
+
+def lora_of(name: str) -> tuple[int | None, float | None]:
+    """Rank and learning rate by a name such as ``lora-32`` or ``lora-32-lr15e-5``."""
+    found = re.fullmatch(r"lora-(\d{1,9})(?:-lr(\d{1,9}e-?\d{1,2}))?", name)
+    return (int(found[1]), float(found[2]) if found[2] else None) if found else (None, None)
 
 
 def _folds(value: object) -> tuple[frozenset[str], ...]:
@@ -251,9 +295,9 @@ def _curve(content: Json) -> CurveScores | None:
     identity = tuple(interval(one) for one in likeness) if isinstance(likeness, list) else ()
     if not len(steps) == len(loss) == len(identity):
         return None
-    onset = number(content.get("overfitting_from"))
+    onset = whole(content.get("overfitting_from"))
     numbers = tuple(int(step) for step in steps if number(step) is not None)
-    return CurveScores(numbers, loss, identity, int(lowest), None if onset is None else int(onset), int(best))
+    return CurveScores(numbers, loss, identity, int(lowest), onset, int(best))
 
 
 def _timestep_bin(row: Json) -> TimestepBin | None:
@@ -278,6 +322,10 @@ def _verdict(content: Json) -> Verdict:
         recommended=text(content.get("recommended")) or None,
         leader=text(content.get("leader")) or None,
         set_aside={name: texts(gates) for name, gates in table(content.get("set_aside")).items()},
+        chances={
+            name: chance for name, told in table(content.get("chances")).items() if (chance := number(told)) is not None
+        },
+        behind=texts(content.get("behind")),
         lacks=texts(content.get("lacks")),
         best_lora=text(content.get("best_lora")) or None,
         tied=texts(content.get("tied")),
@@ -304,6 +352,12 @@ def number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
+
+
+def whole(value: object) -> int | None:
+    """Read a finite number as an integer, or nothing."""
+    found = number(value)
+    return None if found is None else int(found)
 
 
 def interval(value: object) -> Interval | None:

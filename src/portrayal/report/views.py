@@ -28,8 +28,10 @@ from portrayal.report.gallery import (
     photo_views,
     scene_view,
 )
+from portrayal.report.loras import LoraView, lora_views
 from portrayal.report.palette import Colour, colours
 from portrayal.report.pictures import Pictures, lightnesses
+from portrayal.report.rates import rates_chart
 from portrayal.report.record import Model, Record
 from portrayal.report.scores import Comparison, Interval, Json, rows, table, text
 from portrayal.report.svg import Chart
@@ -42,12 +44,10 @@ _AXES = {
     "drift": "drift of the class",
     "colour": "light",
 }
-_FAILED = {
-    "prompt": "follows the prompt less",
-    "drift": "lets other people turn into the person",
-    "colour": "leaves the light of photos and base",
-}
 _NOT_A_SETTING = ("name", "kind", "rank", "alpha", "settings", "photos")
+
+_FEW = 5
+"""Conclusions that are shown unfolded."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,6 @@ class CardView:
     model: Model
     facts: Json
     settings: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class RankView:
-    """One rank and what the rule said of it."""
-
-    model: Model
-    behind: Interval | None
-    """Its likeness less the leader's, or how much more held-out loss it has, as a share; nothing for the leader."""
-
-    outcome: str
 
 
 @dataclass(frozen=True)
@@ -87,7 +76,7 @@ class View:
     featured: tuple[Model, ...]
     scenes: tuple[SceneView, ...]
     growth: GrowthView | None
-    ranks: tuple[RankView, ...]
+    loras: tuple[LoraView, ...]
     controls: tuple[ControlView, ...]
     charts: dict[str, Chart | None]
     cards: tuple[CardView, ...]
@@ -96,6 +85,21 @@ class View:
     consent: str
     licences: tuple[str, ...]
     axes: dict[str, str]
+    few: tuple[str, ...]
+    """The conclusions to begin with."""
+
+    more: tuple[str, ...]
+    """The rest of them."""
+
+    @property
+    def rated(self) -> bool:
+        """Whether the LoRAs differ in their learning rates."""
+        return len({lora.learning_rate for lora in self.loras if lora.learning_rate is not None}) > 1
+
+    @property
+    def unequal(self) -> bool:
+        """Whether some LoRAs were trained more often than others."""
+        return len({lora.model.scores.num_trainings for lora in self.loras if lora.model}) > 1
 
     def difference(self, row: Comparison) -> Interval:
         """Of a pair: a cosine or L*; of the held-out loss, the change as a share."""
@@ -117,7 +121,7 @@ class View:
 
 def assemble(record: Record, pictures: Pictures) -> View:
     """Turn a record into what the templates show; the files of its pictures gather in ``pictures``."""
-    palette = colours(record.models)
+    palette, loras = colours(record.models), lora_views(record)
     photos = tuple(photo_views(record, pictures))
     base = record.scores.base or _base_name(record.provenance)
     return View(
@@ -134,15 +138,17 @@ def assemble(record: Record, pictures: Pictures) -> View:
         featured=tuple(featured_models(record)),
         scenes=tuple(scene_view(record, scene, palette, pictures) for scene in record.scenes),
         growth=growth_view(record, palette, pictures),
-        ranks=tuple(_ranks(record)),
+        loras=loras,
         controls=tuple(control_views(record, palette, pictures)),
-        charts=_charts(record, palette),
+        charts=_charts(record, loras, palette),
         cards=tuple(_cards(record)),
         provenance=tuple(_provenance(record, base)),
         photo_ids=tuple(_photo_ids(record)),
         consent=consent_sentence(record.provenance.get("consent")),
         licences=tuple(_licences(record, base)),
         axes=_AXES,
+        few=record.scores.verdict.conclusions[:_FEW],
+        more=record.scores.verdict.conclusions[_FEW:],
     )
 
 
@@ -165,34 +171,12 @@ def _badges(record: Record) -> dict[str, str]:
     return badges
 
 
-def _ranks(record: Record) -> Iterable[RankView]:
-    """Each rank, smallest first, and what the rule said of it."""
-    verdict = record.scores.verdict
-    axis = "heldout_loss" if "identity" in verdict.lacks else "identity"
-    left = verdict.tied or (verdict.best_lora,)
-    for model in sorted((one for one in record.models if one.kind == "lora"), key=lambda one: one.scores.rank or 0):
-        pair = {model.name, verdict.leader}
-        found = next((row for row in verdict.comparisons if row.axis == axis and {row.a, row.b} == pair), None)
-        behind = None if found is None else found.difference if found.a == model.name else found.difference.negated()
-        if behind is not None and axis == "heldout_loss":
-            behind = behind.as_change()
-        if model.name in verdict.set_aside:
-            outcome = "out: it " + " and ".join(_FAILED.get(gate, gate) for gate in verdict.set_aside[model.name])
-        elif model.name == verdict.best_lora:
-            outcome = "the leader" if model.name == verdict.leader else "the smallest that is not worse than the leader"
-            outcome += ": take it"
-        elif model.name == verdict.leader:
-            outcome = "the leader"
-        else:
-            outcome = "not worse than the leader" if model.name in left else "surely worse than the leader"
-        yield RankView(model, behind, outcome)
-
-
-def _charts(record: Record, palette: dict[str, Colour]) -> dict[str, Chart | None]:
+def _charts(record: Record, loras: tuple[LoraView, ...], palette: dict[str, Colour]) -> dict[str, Chart | None]:
     photos = lightnesses(photo.path for photo in record.photos)
     painted = [(model, lightnesses(record.scene_pictures(model.name))) for model in record.models]
     return {
         "identity": identity_chart(record.scores, record.models, palette),
+        "rates": rates_chart(loras, record.scores.verdict, palette),
         "course": course_chart(record.models, palette),
         "timesteps": timestep_chart(record.models, palette),
         "training": training_chart(record.models, palette),

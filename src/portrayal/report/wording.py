@@ -41,6 +41,29 @@ def signed_percent(value: float | None, digits: int = 1) -> str:
     return ABSENT if value is None else f"{signed(100 * value, digits)} %"
 
 
+def chance(value: float | None) -> str:
+    """``0.123`` as ``12 %``; never quite sure."""
+    return ABSENT if value is None else percent(min(max(value, 0.01), 0.99))
+
+
+def rate(value: float | None) -> str:
+    """A learning rate as people write it: ``2e-3``, ``1.5e-4``."""
+    if value is None:
+        return ABSENT
+    digits, _, exponent = f"{value:.2e}".partition("e")
+    return f"{float(digits):g}e{int(exponent)}"
+
+
+def lora_title(rank: int, learning_rate: float | None = None) -> str:
+    """``LoRA 32``, or ``LoRA 32 at 1e-4`` where there are several learning rates."""
+    return f"LoRA {rank}" if learning_rate is None else f"LoRA {rank} at {rate(learning_rate)}"
+
+
+def unbroken(value: object) -> Markup:
+    """Escaped text in which no line ends within a learning rate."""
+    return Markup(re.sub(r"\b\d+(?:\.\d+)?e-\d+\b", r'<span class="unbroken">\g<0></span>', str(escape(value))))
+
+
 def between(interval: Interval | None, digits: int = 2, scale: float = 1.0) -> str:
     """The interval alone, ``0.81 to 0.85``; empty where only a mean is known."""
     if interval is None or interval.low is None or interval.high is None:

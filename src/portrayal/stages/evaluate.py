@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from portrayal.config import LoraMethod, Trial
+from portrayal.config import LoraMethod, Method, Trial
 from portrayal.errors import UsageError
-from portrayal.run import Event, Progress, Run, write_json
+from portrayal.run import DIVERGED, Event, Progress, Run, write_json
 from portrayal.stages.data import painted_class_images
 from portrayal.stages.generate import class_pictures, scene_pictures
 from portrayal.stages.shared import (
     base_of,
     dataset_of,
+    diverged,
     encoders_of,
     judged_trials,
     looks_of,
@@ -30,7 +31,7 @@ from portrayal.stages.validity import check_validity
 if TYPE_CHECKING:
     from PIL import Image
 
-    from portrayal.evaluation.evidence import PaintedModel
+    from portrayal.evaluation.evidence import Diverged, PaintedModel
     from portrayal.evaluation.sweep import ControlledPictures
     from portrayal.photos import PreparedPhoto
 
@@ -65,6 +66,7 @@ def measure(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
 def evaluated_files(run: Run) -> list[str]:
     """What scores depend on: names of the pictures, and the trainings with when they were made."""
     trained = {trial.name: run.model_folder(trial.name) / "method.json" for trial in judged_trials(run)}
+    trained |= {name: run.model_folder(name) / DIVERGED for name in run.trials if diverged(run, name)}
     judged = [folder for name in ("base", *trained) for folder in (name, f"class/{name}")]
     images = run.folder / "images"
     pictures = [path for name in (*judged, "control") for path in (images / name).rglob("*.png")]
@@ -108,7 +110,27 @@ def gather(run: Run, tick: Callable[[int, int], None], progress: Progress) -> An
         strangers(run, painted_by_base, progress),
         control_evidence(run),
         tick,
+        diverged_trainings(run),
     )
+
+
+def diverged_trainings(run: Run) -> list[Diverged]:
+    """The LoRA trainings that could not go on."""
+    from portrayal.evaluation.evidence import Diverged
+
+    found = []
+    for trial in run.trials.values():
+        method = run.config.methods[trial.model]
+        if isinstance(method, LoraMethod) and diverged(run, trial.name):
+            step = json.loads((run.model_folder(trial.name) / DIVERGED).read_text(encoding="utf-8"))["step"]
+            found.append(Diverged(trial, method.rank, shown_rate(run, method), step))
+    return found
+
+
+def shown_rate(run: Run, method: Method | None) -> float | None:
+    """The learning rate of a LoRA, where the study has several."""
+    several = len(run.config.study.learning_rates) > 1
+    return method.learning_rate if several and isinstance(method, LoraMethod) else None
 
 
 def painted_model(run: Run, name: str, trials: Sequence[Trial]) -> PaintedModel:
@@ -129,7 +151,8 @@ def painted_model(run: Run, name: str, trials: Sequence[Trial]) -> PaintedModel:
     method = config.methods.get(name)
     curve = curve_of_model(run, name) if method else None
     rank = method.rank if isinstance(method, LoraMethod) else None
-    return PaintedModel(name, method.kind if method else "base", rank, trainings, curve)
+    rate = shown_rate(run, method)
+    return PaintedModel(name, method.kind if method else "base", rank, trainings, curve, rate)
 
 
 def losses_of(run: Run, trial: Trial) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from portrayal.config import Trial
 from portrayal.files import drop_folder
 from portrayal.live import Requests
 from portrayal.run import Run, write_json
-from portrayal.stages.shared import generator_of, in_place
-from portrayal.stages.steps import base_losses, read_step, sample_pictures, samples_folder
+from portrayal.stages.shared import curve_path, generator_of, in_place
+from portrayal.stages.steps import base_losses, curve_of_model, read_step, sample_pictures, samples_folder
 
 if TYPE_CHECKING:
     from portrayal.training.onlooker import Onlooker
@@ -32,7 +32,7 @@ def onlooker_of(run: Run, requests: Requests, *, live: bool) -> Onlooker:
     from portrayal.training.onlooker import Onlooker
 
     def reading(name: str, step: int) -> None:
-        trial = run.config.trials.get(name)
+        trial = run.trials.get(name)
         if live and trial is not None:
             drop_folder(samples_folder(run, name) / str(step))  # of a training that went back to an earlier step
             base_losses(run)
@@ -67,8 +67,8 @@ def settle_end(run: Run, names: Sequence[str], step: int) -> int:
 
     Where others of a model are done already, they end at the next reading: steps are compared over all trainings.
     """
-    models = {trial.model if (trial := run.config.trials.get(name)) else name for name in names}
-    others = [trial for trial in run.config.trials.values() if trial.model in models and trial.name not in names]
+    models = {trial.model if (trial := run.trials.get(name)) else name for name in names}
+    others = [trial for trial in run.trials.values() if trial.model in models and trial.name not in names]
     end = step
     if any((run.model_folder(trial.name) / "method.json").is_file() for trial in others):
         readings = reading_steps(run.config.methods[others[0].model].max_train_steps, run.config.study.readings)
@@ -78,7 +78,13 @@ def settle_end(run: Run, names: Sequence[str], step: int) -> int:
 
 
 def steps_of(run: Run, trial: Trial) -> tuple[int | None, tuple[int, ...]]:
-    """Where a training ends, nothing meaning with its schedule; and the steps at which it is looked at."""
+    """Where a training ends, None meaning with its schedule; and the steps at which it is looked at.
+
+    One of a later round ends at its model's best step, which the first round has found.
+    """
+    if trial.name not in run.rounds[0] and curve_path(run, trial.model).is_file():
+        best = curve_of_model(run, trial.model).best_step
+        return best, (best,)
     readings = reading_steps(run.config.methods[trial.model].max_train_steps, run.config.study.readings)
     end = stopped(run).get(trial.model)
     return end, readings if end is None else shortened(readings, end)

@@ -17,7 +17,7 @@ from portrayal.files import DISK_ERRORS, mend_lines, sweep, write_fault
 from portrayal.live import Pulse
 from portrayal.lock import held
 from portrayal.processes import Processes
-from portrayal.run import Event, Progress, Run
+from portrayal.run import DIVERGED, Event, Progress, Run
 
 Work = TypeVar("Work", bound=Callable[..., Any])
 
@@ -282,7 +282,7 @@ def trained_models(run: Run) -> dict[str, Path | None]:
 
 def trained_trials(run: Run) -> list[Trial]:
     """The study's trainings that can be painted with: they are done, their step is chosen, their weights are there."""
-    return [trial for trial in run.config.trials.values() if has_model(run, trial.name)]
+    return [trial for trial in run.trials.values() if has_model(run, trial.name)]
 
 
 def judged_trials(run: Run) -> list[Trial]:
@@ -301,14 +301,14 @@ def has_model(run: Run, name: str) -> bool:
 def diverged(run: Run, name: str) -> bool:
     """Whether a training could not go on, and left nothing to generate with."""
     folder = run.model_folder(name)
-    return (folder / "diverged.json").is_file() and not (folder / "method.json").is_file()
+    return (folder / DIVERGED).is_file() and not (folder / "method.json").is_file()
 
 
 def trained(run: Run, name: str) -> bool:
     """Whether a training has come to its end, and what came of it is there: weights, losses, its model's curve."""
     from portrayal.models.saved import has_weights
 
-    folder, trial = run.model_folder(name), run.config.trials.get(name)
+    folder, trial = run.model_folder(name), run.trials.get(name)
     if diverged(run, name):
         return True
     if not (folder / "method.json").is_file():

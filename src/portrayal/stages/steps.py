@@ -29,18 +29,22 @@ def choose_steps(run: Run, models: Sequence[str], progress: Progress) -> None:
     """Settle the step at which each model is judged and used: one for all its trainings, see `draw_curve`."""
     look_together(run, models)
     for model in models if here().first else ():
-        trials = [
-            trial for trial in run.config.trials.values() if trial.model == model and not diverged(run, trial.name)
-        ]
+        trials = [trial for trial in run.trials.values() if trial.model == model and has_ended(run, trial)]
         if not trials:
             continue
+        first = [trial for trial in trials if trial.name in run.rounds[0]]
         if curve_path(run, model).is_file():
             progress(Event(f"steps.{model}", "skipped"))
         else:
-            with stage(run, f"steps.{model}", [trial.name for trial in trials], progress) as tick:
-                write_json(curve_path(run, model), curve_of(run, trials, tick).as_json())
+            with stage(run, f"steps.{model}", [trial.name for trial in first], progress) as tick:
+                write_json(curve_path(run, model), curve_of(run, first, tick).as_json())
         for trial in trials:
             settle(run, trial, curve_of_model(run, model).best_step)
+
+
+def has_ended(run: Run, trial: Trial) -> bool:
+    """Whether a training is done and has not diverged."""
+    return (run.model_folder(trial.name) / "method.json").is_file() and not diverged(run, trial.name)
 
 
 def look_together(run: Run, models: Sequence[str]) -> None:
@@ -49,7 +53,7 @@ def look_together(run: Run, models: Sequence[str]) -> None:
     if processes.count == 1:
         return  # looked at as the curve is drawn
     models = [model for model in models if not curve_path(run, model).is_file()]
-    trials = [trial for trial in run.config.trials.values() if trial.model in models and not diverged(run, trial.name)]
+    trials = [trial for trial in run.trials.values() if trial.model in models and has_ended(run, trial)]
     readings = [(trial, step) for trial in trials for step in kept_steps(run, [trial])]
     for trial, step in processes.mine(readings):
         read_step(run, trial, step)
@@ -204,6 +208,8 @@ def settle(run: Run, trial: Trial, step: int) -> None:
     if not steps.is_dir():
         return
     chosen = steps / str(step)
+    if chosen.is_dir():
+        read_step(run, trial, step)  # of a later round, whose curve was drawn before
     if (chosen / "heldout.json").is_file():  # the first that is moved: it is not there if this was killed half-way
         keep_readings(folder)
     for path in sorted(chosen.iterdir()) if chosen.is_dir() else ():

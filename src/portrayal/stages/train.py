@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from portrayal.config import Config, LoraMethod, Trial
+from portrayal.errors import TrainingDivergedError
 from portrayal.estimate.costs import relative_cost
 from portrayal.files import drop_folder
 from portrayal.live import Requests
@@ -21,6 +22,7 @@ from portrayal.run import Event, Progress, Run, fingerprint, write_json
 from portrayal.stages.data import encode_together, num_photos, training_data
 from portrayal.stages.onlook import onlooker_of, steps_of
 from portrayal.stages.publish import publish_model, published
+from portrayal.stages.rounds import begin_next_round
 from portrayal.stages.shared import (
     FINAL,
     alone,
@@ -39,10 +41,16 @@ if TYPE_CHECKING:
     from portrayal.training.onlooker import Onlooker
     from portrayal.training.task import Task, TrainingData
 
+MOST_NAMED = 4
+"""Models that a title names each."""
+
 
 @alone
 def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent, live: bool = False) -> None:
-    """Train the models that are not trained yet, on each of the study's folds, and choose the best step of each.
+    """Train the models that are not trained yet, and choose the best step of each.
+
+    Each is trained on every fold of the study; of a study that could have more trainings than it is allowed, see
+    `study.max_trainings`, every LoRA on the first fold and the best on the others.
 
     Args:
         run: A prepared run.
@@ -52,10 +60,23 @@ def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent, 
 
     Raises:
         UsageError: If the study has no model of that name.
-        TrainingDivergedError: If a loss stops being finite.
+        TrainingDivergedError: If the loss of every training stops being finite.
     """
     chosen = [checked_name(name, run.config.methods) for name in models] or list(run.config.methods)
-    trials = [trial for trial in run.config.trials.values() if trial.model in chosen]
+    train_planned(run, chosen, progress, live=live)
+    while not models and begin_next_round(run, progress):
+        going_on = dict.fromkeys(run.trials[name].model for name in run.rounds[-1])
+        train_planned(run, [*going_on], progress, live=live)
+    if all(diverged(run, name) for name in run.trials):
+        raise TrainingDivergedError(
+            f"Every training of {run.folder} diverged: its loss stopped being finite.",
+            "Set lower learning rates: method.lora.learning_rate, method.unet.learning_rate or study.learning_rates.",
+        )
+
+
+def train_planned(run: Run, chosen: Sequence[str], progress: Progress, *, live: bool) -> None:
+    """Train what the rounds so far have planned for some models, and choose the best step of each."""
+    trials = [trial for trial in run.trials.values() if trial.model in chosen]
     processes = here()
     if processes.first:
         drop_curves(run, chosen)
@@ -77,7 +98,7 @@ def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent, 
 
 def drop_curves(run: Run, models: Sequence[str]) -> None:
     """Let the curve of a model go of which a training is done anew: all are then, for it is drawn over all of them."""
-    for trial in run.config.trials.values():
+    for trial in (run.config.trials[name] for name in run.rounds[0]):
         if trial.model in models and not trained(run, trial.name):
             curve_path(run, trial.model).unlink(missing_ok=True)
 
@@ -163,10 +184,12 @@ def together(trials: Sequence[Trial], config: Config, most: int, begun: Sequence
 
 
 def title_of(names: Sequence[str]) -> str:
-    """`lora-8+16+32`, `lora-8+16+32-times-3`: what trials that share a batch are called together."""
+    """`lora-8+16+32`, or with how many trainings: what trials that share a batch are called together."""
     if len(names) == 1:
         return names[0]
     models = list(dict.fromkeys(name.split(".")[0] for name in names))
+    if len(models) > MOST_NAMED:
+        return f"loras, {len(names)} trainings"
     title = "+".join([models[0], *(name.removeprefix("lora-") for name in models[1:])])
     return title if len(names) == len(models) else f"{title}, {len(names)} trainings"
 
@@ -238,4 +261,6 @@ def task_of(run: Run, trial: Trial, data: Mapping[int, TrainingData]) -> Task:
     seed = run.config.seed if first else derived_seed(run.config.seed, "trial", trial.fold, trial.seed)
     method = run.config.methods[trial.model]
     end, steps = steps_of(run, trial)
-    return Task(trial.name, method, data[trial.fold], run.model_folder(trial.name), seed, steps, end)
+    keeps_rate = isinstance(method, LoraMethod) and len(run.config.study.learning_rates) > 1
+    folder = run.model_folder(trial.name)
+    return Task(trial.name, method, data[trial.fold], folder, seed, steps, end, keeps_rate)

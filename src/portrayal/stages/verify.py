@@ -72,7 +72,7 @@ def verify_run(run: Run, *, progress: Progress = silent) -> Verified:
 def lacking(run: Run) -> list[str]:
     """What is not done yet, and what a process that was killed left."""
     done = {trial.name for trial in judged_trials(run)}
-    found = [f"{name} is not trained" for name in run.config.trials if name not in done]
+    found = [f"{name} is not trained" for name in run.trials if name not in done]
     found += [f"{name} has not painted all its pictures" for name in sorted(done) if not all_painted(run, name)]
     if run.config.study.final and (run.folder / "report.html").is_file():
         recommended = trained(run, FINAL) or not wants_final(run)

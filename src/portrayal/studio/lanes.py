@@ -73,7 +73,7 @@ def lanes_of(run: Run, live: Mapping[str, Any]) -> Iterator[Lane]:
     """Each model of the study, and the final one where there is something of it."""
     works = training_folders(run.folder / "models")
     for name, method in run.config.methods.items():
-        trials = [trial.name for trial in run.config.trials.values() if trial.model == name]
+        trials = [trial.name for trial in run.trials.values() if trial.model == name]
         yield lane(run, name, trials, method.max_train_steps, works, live)
     if "final" in works or run.model_folder("final").is_dir():
         told = read_json(run.model_folder("final") / "method.json")

@@ -118,7 +118,7 @@ def share_of(run: Run, name: str, events: Sequence[Any], live: Mapping[str, Any]
         return sum(one.step * one.trainings for one in mine) / steps if steps else 0.0
     if name == "steps":
         return sum(read_share(run, model) for model in run.config.methods) / len(run.config.methods)
-    whole = {"generate": len(run.config.trials) + 1, "final": 2}
+    whole = {"generate": len(run.trials) + 1, "final": 2}
     if name == "control":
         whole["control"] = len(run.config.control.kinds) * min(3, 1 + len(run.config.methods))
     ended = {event["stage"] for event in events if event.get("kind") == "finished" and part_of(event["stage"]) == name}
@@ -130,7 +130,7 @@ def read_share(run: Run, model: str) -> float:
     """How much of a model's readings are there: they are looked at while it trains, or afterwards."""
     if (run.model_folder(model) / "curve.json").is_file():
         return 1.0
-    trials = [trial.name for trial in run.config.trials.values() if trial.model == model]
+    trials = [trial.name for trial in run.trials.values() if trial.model == model]
     read = sum(1 for trial in trials for _ in run.model_folder(trial).glob("steps/*/heldout.json"))
     return min(1.0, read / (len(trials) * run.config.study.readings))
 

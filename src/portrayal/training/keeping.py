@@ -16,14 +16,11 @@ from portrayal.config import Config, LoraMethod
 from portrayal.files import append_line, drop_folder
 from portrayal.models.methods import Attached
 from portrayal.models.packed_lora import Pack
-from portrayal.run import atomic_folder, write_bytes, write_json
+from portrayal.run import DIVERGED, atomic_folder, write_bytes, write_json
 from portrayal.training.checkpoint import kept, save_checkpoint
 from portrayal.training.state import Learner, TrainingState
 from portrayal.training.step import Launched
 from portrayal.training.task import Task
-
-DIVERGED = "diverged.json"
-"""What a training that could not go on leaves in its model's folder instead of weights and `method.json`."""
 
 
 def log_of(learner: Learner, work: Path) -> Path:
