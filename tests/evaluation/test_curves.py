@@ -44,16 +44,24 @@ def test_the_lowest_may_be_the_base_or_the_last(loss: tuple[float, ...], lowest:
     assert found.best_step == (100 if lowest == 0 else 400)  # a model that is used has been trained
 
 
-def test_the_best_step_is_the_earliest_that_is_as_alike_as_any() -> None:
-    """0.50 at the most, so from 0.48 on; at 0.47 it is not."""
+def test_the_best_step_is_the_last_unless_an_earlier_one_is_surely_better() -> None:
     rising = [[0.30, 0.47, 0.485, 0.50], [0.30, 0.47, 0.485, 0.50]]
-    assert curve(np.zeros((3, 4)), rising).best_step == 300
-    falling = [[0.30, 0.50, 0.30, 0.20]] * 2
-    assert curve(np.zeros((3, 4)), falling).best_step == 200
-    assert curve(np.zeros((3, 4)), [[0.50, 0.49, 0.49, 0.49]] * 2).best_step == 100
     found = curve(np.zeros((3, 4)), rising)
+    assert found.best_step == 400
     assert found.identity[0] is None
     assert [one.mean for one in found.identity if one is not None] == pytest.approx([0.30, 0.47, 0.485, 0.50])
+    falling = [[0.30, 0.50, 0.45, 0.20]] * 2
+    assert curve(np.zeros((3, 4)), falling).best_step == 200
+    assert curve(np.zeros((3, 4)), [[0.519, 0.519, 0.519, 0.50]] * 3).best_step == 400  # too little to matter
+    assert curve(np.zeros((3, 4)), [[0.55, 0.50, 0.50, 0.50]]).best_step == 400  # one unit shows nothing
+
+
+@pytest.mark.parametrize(("t", "step"), [(6.2, 400), (6.25, 300)])
+def test_an_earlier_step_is_surely_better_on_one_side_for_all_readings(t: float, step: int) -> None:
+    """As below: at 5 % over 4 readings, t has to be above 6.2 for three units."""
+    spread = 0.1 * math.sqrt(3) / t
+    lead = [[0.3, 0.3, 0.6 + off * spread, 0.5] for off in (-1, 0, 1)]
+    assert curve(np.zeros((3, 4)), lead).best_step == step
 
 
 @pytest.mark.parametrize(("t", "onset"), [(3.0, None), (6.2, None), (6.25, 400), (8.0, 400)])

@@ -61,8 +61,9 @@ def draw_curve(
 ) -> Curve:
     """Draw the curve of a model and choose its best step.
 
-    The best step is the earliest whose pictures are as much like the person as at any other step, to within the margin;
-    without a judge of likeness it is the step with the lowest held-out loss. A training overfits from the first reading
+    The best step is the last, where the learning rate has come down to zero, unless an earlier one is surely more like
+    the person by more than the margin (one-sided t-test, paired, at `alpha` over the number of readings): then that
+    one. Without a judge of likeness it is the step with the lowest held-out loss. A training overfits from the first reading
     after its lowest held-out loss from which on to the end the loss is higher by more than the margin, and surely so:
     one-sided t-test over the photos, paired, from the last reading backwards, at `alpha` over the number of readings
     that could have been the lowest.
@@ -92,15 +93,16 @@ def draw_curve(
         lowest_loss_step=columns[lowest],
         overfitting_from=_onset(ratios, columns, lowest, loss_margin, alpha / len(steps)),
         identity=tuple(None if one is None else one.interval() for one in likeness),
-        best_step=_best_step(steps, ratios[:, 1:], identity, identity_margin),
+        best_step=_best_step(steps, ratios[:, 1:], identity, identity_margin, alpha / len(steps)),
     )
 
 
-def _best_step(steps: Sequence[int], ratios: Floats, identity: Floats | None, margin: float) -> int:
+def _best_step(steps: Sequence[int], ratios: Floats, identity: Floats | None, margin: float, alpha: float) -> int:
     if identity is None:
         return steps[int(ratios.mean(axis=0).argmin())]
-    means = identity.mean(axis=0)
-    return steps[int((means >= means.max() - margin).argmax())]
+    leads = [mean_estimate(identity[:, place] - identity[:, -1]) for place in range(len(steps) - 1)]
+    better = [place for place, lead in enumerate(leads) if lead.mean > margin and lead.p_value / 2 < alpha]
+    return steps[max(better, key=lambda place: leads[place].mean)] if better else steps[-1]
 
 
 def _onset(ratios: Floats, steps: Sequence[int], lowest: int, margin: float, alpha: float) -> int | None:
