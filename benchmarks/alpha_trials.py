@@ -87,11 +87,11 @@ def summarize(trainings: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def means_of(trainings: list[dict[str, Any]]) -> dict[str, float | None]:
     """How many trainings there are, for the others diverged, and their mean on each axis."""
-    means = {
+    means: dict[str, float | None] = {
         axis: round(float(np.mean([np.mean(one[axis]) for one in trainings])), 4) if trainings else None
         for axis in AXES
     }
-    return {"n": len(trainings)} | means
+    return {"n": float(len(trainings)), **means}
 
 
 if __name__ == "__main__":

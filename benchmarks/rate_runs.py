@@ -47,7 +47,7 @@ from portrayal.run import Run
 from portrayal.stages.data import training_data
 from portrayal.stages.evaluate import strangers
 from portrayal.stages.generate import class_pictures, scene_pictures
-from portrayal.stages.shared import base_of, dataset_of, diverged, encoders_of, silent, with_article
+from portrayal.stages.shared import base_of, dataset_of, encoders_of, silent, with_article
 from portrayal.training import trainer
 from portrayal.training.task import Task
 
@@ -162,7 +162,7 @@ def study(number: int, scale: str, seeds: int, out: Path, results: Path, changes
         "machine": machine(),
         "rate": run.config.method.lora.learning_rate,
         "alpha": ALPHAS[scale],
-        "diverged": [*known["diverged"], *(cell.name for cell in cells if diverged(run, cell.name))],
+        "diverged": [*known["diverged"], *(cell.name for cell in cells if run.has_diverged(cell.name))],
         "trainings": [*(one for one in known["trainings"] if one["model"] != "base"), *trainings],
     }
     path.write_bytes(gzip.compress(json.dumps(record, separators=(",", ":")).encode(), mtime=0))
@@ -195,7 +195,7 @@ def train(run: Run, cells: Sequence[Cell]) -> None:
 def judge(run: Run, cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """What the product's judge measures of each training that did not diverge, and of the base."""
     dataset, config = dataset_of(run), run.config
-    cells = [cell for cell in cells if not diverged(run, cell.name)]
+    cells = [cell for cell in cells if not run.has_diverged(cell.name)]
     scenes, of_class = scene_pictures(run, "any"), class_pictures(run, "any")
     wanted = [*scenes, *of_class]
     prompts, seeds = [one.prompt for one in wanted], [one.seed for one in wanted]

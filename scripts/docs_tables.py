@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts import training_tables
+from scripts import readme_figures, training_tables
 from scripts.results import figures_of, record_of, rows_of, taken
+from scripts.training_tables import SCALES
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -64,24 +65,37 @@ def studies() -> str:
 
 def overfitting() -> str:
     """Curves with planted overfitting, and flat ones."""
-    lines = [
-        "| held-out photos | flagged | of these, best step before the onset | flat curves flagged |",
-        "|---|---|---|---|",
+    said = [
+        f"with {row['held-out photos']} held-out photos {100 * row['flagged']:.1f} % are flagged, of these "
+        f"{100 * row['best step before the onset']:.1f} % with the step of the lowest loss before the onset, and "
+        f"{100 * row['flat ones flagged']:.1f} % of the flat ones"
+        for row in rows_of("verdict", "overfitting")
     ]
-    for row in rows_of("verdict", "overfitting"):
-        shares = [row[key] for key in ("flagged", "best step before the onset", "flat ones flagged")]
-        lines.append(f"| {row['held-out photos']} | {' | '.join(f'{100 * share:.1f} %' for share in shares)} |")
-    return "\n".join(lines)
+    return f"Found: {'; '.join(said)}."
 
 
 def courses() -> str:
-    """Where recorded trainings were at their best."""
-    keys = ("lowest held-out loss", "overfitting from", "best step by likeness")
-    lines = [f"| person | model | {' | '.join(keys)} | last step |", "|---|---|---|---|---|---|"]
-    for row in rows_of("verdict", "courses"):
-        steps = " | ".join(str(row[key]) for key in (*keys, "last step"))
-        lines.append(f"| {row['person']} | {row['model']} | {steps} |")
-    return "\n".join(lines)
+    """When the losses and likeness of recorded trainings were at their best."""
+    rows = rows_of("verdict", "courses")
+    last = rows[0]["last step"]
+    lowest, onset, alike = (
+        counted([row[key] for row in rows])
+        for key in ("lowest held-out loss", "overfitting from", "best step by likeness")
+    )
+    return (
+        f"Of {len(rows)} recorded courses, four readings up to step {last}, the held-out loss is lowest at step "
+        f"{lowest}; it surely rises from step {onset}; and likeness is within the margin of its highest first at step "
+        f"{alike}."
+    )
+
+
+def counted(steps: Sequence[int | None]) -> str:
+    """Steps with how often each occurs, such as `0 (7 of 9) and 108 (2 of 9)`."""
+    each = [
+        f"{step} ({steps.count(step)} of {len(steps)})"
+        for step in sorted(set(steps), key=lambda step: (step is None, step))
+    ]
+    return " or ".join(each)
 
 
 def rules() -> str:
@@ -245,29 +259,73 @@ def mutants() -> str:
     return "\n".join(lines)
 
 
+OURS = "Portrayal's verdict"
+
+
 def regret() -> str:
-    """What rules that pick a rank and a rate give away, with either way to scale a LoRA."""
+    """What rules that pick a rank and a rate give away, by scale, and which do better than ours."""
     found = figures_of("rate_rules")
-    lines = [
-        "| rule | mean regret, alpha 8 at every rank | over 0.05 | mean regret, scale 1 at every rank | over 0.05 |",
-        "|---|---|---|---|---|",
-    ]
-    for ours, theirs in zip(found["constant"]["rules"], found["equal"]["rules"], strict=True):
-        figures = [f"{row['mean regret']:.3f} | {row['regret over 0.05']}" for row in (ours, theirs)]
-        lines.append(f"| {ours['rule']} | {' | '.join(figures)} |")
-    return "\n".join(lines)
+    heads = [f"{title}: mean regret | over 0.05 | likeness again" for title in ("alpha 32", "scale 1")]
+    lines = [f"| rule | {' | '.join(heads)} |", "|" + "---|" * 7]
+    for rows in zip(*(found[scale]["rules"] for scale in SCALES), strict=True):
+        figures = [
+            f"{row['mean regret']:.3f} | {row['regret over 0.05']} | {row['likeness again']}".replace("%", " %")
+            for row in rows
+        ]
+        name = f"**{rows[0]['rule']}**" if rows[0]["rule"] == OURS else rows[0]["rule"]
+        lines.append(f"| {name} | {' | '.join(figures)} |")
+    return "\n".join([*lines, "", unbeaten(found["constant"]["rules"])])
+
+
+def unbeaten(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which rules give away less than ours."""
+    ours = next(row["mean regret"] for row in rows if row["rule"] == OURS)
+    fewer = [f"“{row['rule']}” ({row['mean regret']:.3f})" for row in rows if row["mean regret"] < ours]
+    return f"With alpha 32, rules that give away less than the verdict ({ours:.3f}): {', '.join(fewer) or 'none'}."
 
 
 def rates() -> str:
-    """Mean likeness by rank and rate, with either way to scale a LoRA."""
+    """Mean likeness by rank and rate, with either way to scale a LoRA, and how many of the trainings diverged."""
     found = figures_of("rate_rules")
-    titles = {"constant": "alpha 8 at every rank", "equal": "scale 1 at every rank"}
-    rates = [key for key in found["constant"]["likeness"][0] if key != "rank"]
-    lines = ["| scale | rank | " + " | ".join(rates) + " |", "|---|---|" + "---|" * len(rates)]
-    for scale, title in titles.items():
+    multiples = [key for key in found["constant"]["likeness"][0] if key != "rank" and not key.endswith(" diverged")]
+    lines = [f"| scale | rank | {' | '.join(multiples)} |", "|---|---|" + "---|" * len(multiples)]
+    for scale, title in SCALES.items():
         for row in found[scale]["likeness"]:
-            lines.append(f"| {title} | {row['rank']} | " + " | ".join(f"{row[rate]:.2f}" for rate in rates) + " |")
+            cells = [likeness(row[multiple], row[f"{multiple} diverged"]) for multiple in multiples]
+            lines.append(f"| {title} | {row['rank']} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def likeness(mean: float | None, diverged: str) -> str:
+    """Mean likeness of the trainings that did not diverge, and how many did."""
+    said = "–" if mean is None else f"{mean:.2f}"
+    return said if diverged == "0%" else f"{said} ({diverged.replace('%', ' %')} diverged)"
+
+
+def chances() -> str:
+    """How often the chance that a verdict states is right."""
+    lines = ["| stated chance to be the best | verdicts | mean stated | truly the best |", "|---|---|---|---|"]
+    for row in rows_of("rate_rules", "chances"):
+        lines.append(f"| {row['stated']} | {row['studies']} | {row['mean stated']} | {row['truly the best']} |")
+    return "\n".join(lines).replace("%", " %")
+
+
+def a_a() -> str:
+    """Entries that differ only by luck."""
+    found = figures_of("rate_rules")["a_a"]
+    worse, any_worse, stated = (
+        found[key].replace("%", " %")
+        for key in ("an entry is called worse", "any of the nine is", "mean stated chance of the leader")
+    )
+    return (
+        f"In {found['draws']} such studies {worse} of the entries are called worse, and any of the nine in {any_worse} "
+        f"of the studies; the leader's stated chance is {stated} on average."
+    )
+
+
+def sureness() -> str:
+    """How sure the verdict is, and how often it is right, in a sentence for everybody."""
+    return readme_figures.headline(readme_figures.README, readme_figures.promise()).strip()
 
 
 PAGES: dict[str, Mapping[str, Callable[[], str]]] = {
@@ -288,8 +346,11 @@ PAGES: dict[str, Mapping[str, Callable[[], str]]] = {
         "overfitting": overfitting,
         "courses": courses,
         "rules": rules,
+        "sureness": sureness,
         "rates": rates,
         "regret": regret,
+        "chances": chances,
+        "a-a": a_a,
     },
 }
 """Of each page the tables by their names."""

@@ -7,6 +7,9 @@ from functools import partial
 
 from scripts.results import figures_of, record_of, rows_of, taken
 
+SCALES = {"constant": "alpha 32 at every rank", "equal": "scale 1 at every rank"}
+"""Ways to scale a LoRA, by the names benchmarks give them."""
+
 
 def training_speeds() -> str:
     """Images a second of each training on the large card, beside diffusers' scripts and its limit, and memory."""
@@ -122,17 +125,37 @@ def study_times() -> str:
     stages, alone = figures["stage_seconds"], figures["one_by_one_seconds"]
     groups = {
         "full UNet, one training": ("train.unet",),
-        "LoRAs, all in one pack": ("train.lora",),
+        "LoRAs, each round in packs": ("train.lora",),
         "reading every kept step": ("steps.",),
         "painting what is judged": ("generate.base", "generate.unet", "generate.lora", "control."),
-        "measuring and the verdict": ("evaluate",),
+        "measuring, choosing the rounds, the verdict": ("evaluate",),
+        "cutting the recommended LoRA": ("cuts",),
         "the recommended model on all photos": ("train.final", "generate.final"),
     }
     lines = ["| part | seconds |", "|---|---|"]
     for title, starts in groups.items():
-        lines.append(f"| {title} | {sum(took for name, took in stages.items() if name.startswith(starts)):.0f} |")
+        took = [seconds for name, seconds in stages.items() if name.startswith(starts)]
+        lines += [f"| {title} | {sum(took):.0f} |"] if took else []
     lines.append(f"| **all, with the rest** | **{figures['total_seconds']:.0f}** |")
     lines.append(f"| for comparison: the {len(alone)} LoRA trainings one by one | {sum(alone.values()):.0f} |")
+    return "\n".join(lines)
+
+
+def rank_speed() -> str:
+    """How far the first steps move the UNet's prediction at each rank, with either way to scale a LoRA."""
+    shapes = {name: found for name, found in figures_of("rank_speed").items() if "rows" in found}
+    ranks = sorted({row["rank"] for found in shapes.values() for row in found["rows"]})
+    lines = [f"| shapes | scale | steps | {' | '.join(f'rank {rank}' for rank in ranks)} | furthest from the mean |"]
+    lines.append("|---|---|---|" + "---|" * (len(ranks) + 1))
+    names = {"pocket": "`pocket`", "sd15": "SD 1.5"}
+    for shape, found in shapes.items():
+        for scale, title in SCALES.items():
+            (departure,) = (row for row in found["departures"] if row["largest departure in %"] == scale)
+            for column, steps in (("after 1 step", 1), ("after 10 steps", 10)):
+                moved = {row["rank"]: row[column] for row in found["rows"] if row["scale"] == scale}
+                cells = " | ".join(f"{moved[rank]:.3f}" if rank in moved else "" for rank in ranks)
+                last = f"{departure[column]:.0f} %"
+                lines.append(f"| {names.get(shape, shape)} | {title} | {steps} | {cells} | {last} |")
     return "\n".join(lines)
 
 
@@ -147,5 +170,6 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "gpu": partial(packs, "lora_packs"),
     "cpu": partial(packs, "lora_packs_cpu"),
     "study": study_times,
+    "rank-speed": rank_speed,
 }
 """By the names of their places in the page."""

@@ -82,6 +82,13 @@ def test_the_demo_figures_in_the_readme_are_the_benchmarks() -> None:
     assert found.group() == readme_figures.table(figures)
 
 
+@pytest.mark.parametrize("page", readme_figures.HEADLINES, ids=lambda page: page.name)
+def test_the_headline_says_what_was_measured(page: Path) -> None:
+    found = readme_figures.HEADLINE.search(page.read_text(encoding="utf-8"))
+    assert found is not None
+    assert found.group() == readme_figures.headline(page, readme_figures.promise())
+
+
 @pytest.mark.parametrize("name", docs_tables.PAGES)
 def test_the_figures_in_the_docs_are_the_benchmarks(name: str) -> None:
     text = (docs_tables.DOCS / name).read_text(encoding="utf-8")

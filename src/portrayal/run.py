@@ -208,6 +208,11 @@ class Run:
         """Where a model's weights, settings and training record lie."""
         return self.folder / "models" / name
 
+    def has_diverged(self, name: str) -> bool:
+        """Whether a training could not go on, and left nothing to generate with."""
+        folder = self.model_folder(name)
+        return (folder / DIVERGED).is_file() and not (folder / "method.json").is_file()
+
     def image_path(self, model: str, scene: str, number: int) -> Path:
         """Where a picture of a scene lies."""
         return self.folder / "images" / model / scene / f"{number}.png"

@@ -121,3 +121,9 @@ def remade(told: object) -> str | int | None:
     if None in inner.values() or not all(isinstance(one, str) for one in joined):
         return None
     return Said.of("", key, inner, joined)  # type: ignore[arg-type]  # nothing is None
+
+
+def rate_text(learning_rate: float) -> str:
+    """A learning rate as people write it: `1e-4`, `1.5e-4`."""
+    digits, _, exponent = f"{learning_rate:.2e}".partition("e")
+    return f"{float(digits):g}e{int(exponent)}"

@@ -221,7 +221,7 @@ def test_pictures_stand_beside_each_other_with_what_was_measured(finished: Proje
     assert row.identity.mean == told["identity"]["mean"]
     assert found.verdict is not None
     assert found.verdict.sentence == scores["verdict"]["sentence"]
-    assert found.chart.startswith(("<?xml", "<svg"))
+    assert found.charts["identity"].startswith(("<?xml", "<svg"))
     assert found.report is not None
     assert found.cell("street", "nobody", 0) is None
 

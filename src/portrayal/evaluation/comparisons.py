@@ -15,7 +15,7 @@ import numpy as np
 
 from portrayal.evaluation.corrections import at_most_true, step_down_levels
 from portrayal.evaluation.intervals import Estimate, Floats, Interval, mean_estimate, two_way_estimate
-from portrayal.sentences import Said, say
+from portrayal.sentences import Said, rate_text, say
 
 Axis = Literal["identity", "heldout_loss", "prompt", "drift", "colour"]
 Kind = Literal["base", "unet", "lora"]
@@ -75,12 +75,6 @@ def lora_title(rank: int, learning_rate: float | None = None) -> Said:
     if learning_rate is None:
         return say("model.lora", rank=rank)
     return say("model.lora_at", rank=rank, rate=rate_text(learning_rate))
-
-
-def rate_text(learning_rate: float) -> str:
-    """A learning rate as people write it: ``1e-4``, ``1.5e-4``."""
-    digits, _, exponent = f"{learning_rate:.2e}".partition("e")
-    return f"{float(digits):g}e{int(exponent)}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,6 @@ from portrayal.evaluation.comparisons import (
     ModelEvidence,
     estimate_of,
     lora_title,
-    rate_text,
 )
 from portrayal.evaluation.curves import Curve
 from portrayal.evaluation.intervals import Floats, Interval, mean_estimate
@@ -27,7 +26,7 @@ from portrayal.evaluation.metrics import heldout_gain, normalised
 from portrayal.evaluation.phrases import level, number, scaled, shown
 from portrayal.evaluation.selection import Choice, gates_lost
 from portrayal.evaluation.sweep import ControlEvidence, control_findings
-from portrayal.sentences import Said, clauses, listed, paragraph, say
+from portrayal.sentences import Said, clauses, listed, paragraph, rate_text, say
 
 NOTICEABLE_LIGHTNESS = 2.0
 """Difference of mean L* from which pictures are called brighter or darker."""

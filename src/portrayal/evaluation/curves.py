@@ -63,10 +63,10 @@ def draw_curve(
 
     The best step is the last, where the learning rate has come down to zero, unless an earlier one is surely more like
     the person by more than the margin (one-sided t-test, paired, at `alpha` over the number of readings): then that
-    one. Without a judge of likeness it is the step with the lowest held-out loss. A training overfits from the first reading
-    after its lowest held-out loss from which on to the end the loss is higher by more than the margin, and surely so:
-    one-sided t-test over the photos, paired, from the last reading backwards, at `alpha` over the number of readings
-    that could have been the lowest.
+    one. Without a judge of likeness it is the step with the lowest held-out loss. A training overfits from the first
+    reading after its lowest held-out loss from which on to the end the loss is higher by more than the margin, and
+    surely so: one-sided t-test over the photos, paired, from the last reading backwards, at `alpha` over the number of
+    readings that could have been the lowest.
 
     Args:
         steps: Steps of the readings, rising, without 0.

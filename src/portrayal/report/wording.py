@@ -8,6 +8,7 @@ from datetime import datetime
 from markupsafe import Markup, escape
 
 from portrayal.report.scores import Interval
+from portrayal.sentences import rate_text
 
 MINUS = "\N{MINUS SIGN}"
 ABSENT = "–"
@@ -48,10 +49,7 @@ def chance(value: float | None) -> str:
 
 def rate(value: float | None) -> str:
     """A learning rate as people write it: ``2e-3``, ``1.5e-4``."""
-    if value is None:
-        return ABSENT
-    digits, _, exponent = f"{value:.2e}".partition("e")
-    return f"{float(digits):g}e{int(exponent)}"
+    return ABSENT if value is None else rate_text(value)
 
 
 def lora_title(rank: int, learning_rate: float | None = None) -> str:

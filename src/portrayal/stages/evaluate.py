@@ -15,7 +15,6 @@ from portrayal.stages.generate import class_pictures, scene_pictures
 from portrayal.stages.shared import (
     base_of,
     dataset_of,
-    diverged,
     encoders_of,
     judged_trials,
     looks_of,
@@ -66,7 +65,7 @@ def measure(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
 def evaluated_files(run: Run) -> list[str]:
     """What scores depend on: names of the pictures, and the trainings with when they were made."""
     trained = {trial.name: run.model_folder(trial.name) / "method.json" for trial in judged_trials(run)}
-    trained |= {name: run.model_folder(name) / DIVERGED for name in run.trials if diverged(run, name)}
+    trained |= {name: run.model_folder(name) / DIVERGED for name in run.trials if run.has_diverged(name)}
     judged = [folder for name in ("base", *trained) for folder in (name, f"class/{name}")]
     images = run.folder / "images"
     pictures = [path for name in (*judged, "control") for path in (images / name).rglob("*.png")]
@@ -121,7 +120,7 @@ def diverged_trainings(run: Run) -> list[Diverged]:
     found = []
     for trial in run.trials.values():
         method = run.config.methods[trial.model]
-        if isinstance(method, LoraMethod) and diverged(run, trial.name):
+        if isinstance(method, LoraMethod) and run.has_diverged(trial.name):
             step = json.loads((run.model_folder(trial.name) / DIVERGED).read_text(encoding="utf-8"))["step"]
             found.append(Diverged(trial, method.rank, shown_rate(run, method), step))
     return found

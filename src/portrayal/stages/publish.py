@@ -96,7 +96,12 @@ def study_model(run: Run, name: str) -> str:
     if name in run.config.methods:
         return name
     told = json.loads((run.model_folder(name) / "method.json").read_text(encoding="utf-8"))
-    return "unet" if told["kind"] == "unet" else f"lora-{told['rank']}"
+    trained = (told["kind"], told["rank"], told["settings"]["learning_rate"])
+    known = {
+        (method.kind, method.rank if isinstance(method, LoraMethod) else None, method.learning_rate): model
+        for model, method in run.config.methods.items()
+    }
+    return known[trained]
 
 
 def saved_layers(run: Run, name: str, model: str) -> dict[str, LoraLayer]:

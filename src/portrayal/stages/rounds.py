@@ -14,7 +14,7 @@ from portrayal.config import Trial
 from portrayal.processes import here
 from portrayal.run import Event, Progress, Run
 from portrayal.stages.generate import paint_model
-from portrayal.stages.shared import diverged, encoders_of, looks_of, silent, stage, tell, trained_trials
+from portrayal.stages.shared import encoders_of, looks_of, silent, stage, tell, trained_trials
 
 FINALISTS_OF_LATER_ROUNDS = 2
 
@@ -51,7 +51,7 @@ def unless_skipped(progress: Progress) -> Progress:
 def choose_round(run: Run, progress: Progress) -> list[str]:
     """Names of the trainings of the next round; none ends the study."""
     chances = chances_of(run, progress)
-    spent = sum(1 for name, trial in run.trials.items() if trial.model != "unet" and not diverged(run, name))
+    spent = sum(1 for name, trial in run.trials.items() if trial.model != "unet" and not run.has_diverged(name))
     left = run.config.study.most_trainings - spent
     ranking = sorted(chances, key=lambda name: -chances[name])
     return next_trainings(ranking, chances, left, [*run.config.trials.values()], run.trials)

@@ -17,7 +17,7 @@ from portrayal.files import DISK_ERRORS, mend_lines, sweep, write_fault
 from portrayal.live import Pulse
 from portrayal.lock import held
 from portrayal.processes import Processes
-from portrayal.run import DIVERGED, Event, Progress, Run
+from portrayal.run import Event, Progress, Run
 
 Work = TypeVar("Work", bound=Callable[..., Any])
 
@@ -298,18 +298,12 @@ def has_model(run: Run, name: str) -> bool:
     return (folder / "method.json").is_file() and not (folder / "steps").is_dir() and has_weights(folder)
 
 
-def diverged(run: Run, name: str) -> bool:
-    """Whether a training could not go on, and left nothing to generate with."""
-    folder = run.model_folder(name)
-    return (folder / DIVERGED).is_file() and not (folder / "method.json").is_file()
-
-
 def trained(run: Run, name: str) -> bool:
     """Whether a training has come to its end, and what came of it is there: weights, losses, its model's curve."""
     from portrayal.models.saved import has_weights
 
     folder, trial = run.model_folder(name), run.trials.get(name)
-    if diverged(run, name):
+    if run.has_diverged(name):
         return True
     if not (folder / "method.json").is_file():
         return False

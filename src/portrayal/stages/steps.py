@@ -13,7 +13,7 @@ from portrayal.files import drop_folder, flush_folder
 from portrayal.processes import here
 from portrayal.run import Event, Progress, Run, write_json
 from portrayal.stages.data import heldout_data
-from portrayal.stages.shared import base_of, curve_path, dataset_of, diverged, encoders_of, generator_of, stage
+from portrayal.stages.shared import base_of, curve_path, dataset_of, encoders_of, generator_of, stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +44,7 @@ def choose_steps(run: Run, models: Sequence[str], progress: Progress) -> None:
 
 def has_ended(run: Run, trial: Trial) -> bool:
     """Whether a training is done and has not diverged."""
-    return (run.model_folder(trial.name) / "method.json").is_file() and not diverged(run, trial.name)
+    return (run.model_folder(trial.name) / "method.json").is_file() and not run.has_diverged(trial.name)
 
 
 def look_together(run: Run, models: Sequence[str]) -> None:

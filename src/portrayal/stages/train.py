@@ -29,7 +29,6 @@ from portrayal.stages.shared import (
     base_of,
     checked_name,
     curve_path,
-    diverged,
     shared_stage,
     silent,
     tell,
@@ -67,7 +66,7 @@ def train(run: Run, models: Sequence[str] = (), *, progress: Progress = silent, 
     while not models and begin_next_round(run, progress):
         going_on = dict.fromkeys(run.trials[name].model for name in run.rounds[-1])
         train_planned(run, [*going_on], progress, live=live)
-    if all(diverged(run, name) for name in run.trials):
+    if all(run.has_diverged(name) for name in run.trials):
         raise TrainingDivergedError(
             f"Every training of {run.folder} diverged: its loss stopped being finite.",
             "Set lower learning rates: method.lora.learning_rate, method.unet.learning_rate or study.learning_rates.",
@@ -91,7 +90,7 @@ def train_planned(run: Run, chosen: Sequence[str], progress: Progress, *, live: 
     processes.wait()
     choose_steps(run, chosen, progress)
     for name in chosen if processes.first else ():
-        if not diverged(run, name) and not published(run, name, name):
+        if not run.has_diverged(name) and not published(run, name, name):
             publish_model(run, name, name, num_photos(run, 0))
     processes.wait()
 

@@ -13,7 +13,7 @@ from portrayal.studio.files import read_json
 from portrayal.studio.projects import Project
 from portrayal.studio.watch import run_of
 
-CHARTS = ("identity", "course", "training", "timesteps", "lightness")
+CHARTS = ("rates", "identity", "course", "training", "timesteps", "lightness")
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,6 @@ class Table:
     def cell(self, scene: str, model: str, seed: int) -> Cell | None:
         """The picture of a scene by a model; nothing if it is not there."""
         return self.cells.get((scene, model, seed))
-
-    @property
-    def chart(self) -> str:
-        """The chart of likeness; empty before there is one."""
-        return self.charts.get("identity", "")
 
 
 def table(project: Project) -> Table | None:

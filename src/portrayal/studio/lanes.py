@@ -20,6 +20,8 @@ MOST_POINTS = 240
 RECENT = 20
 """Steps that a speed is the mean of."""
 
+State = Literal["waiting", "training", "trained", "done", "diverged"]
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -37,7 +39,8 @@ class Lane:
     Attributes:
         name: Such as `lora-64`.
         rank: Of a LoRA.
-        state: `waiting`, `training`, `trained` (its best step is still to be found) or `done`.
+        state: `waiting`, `training`, `trained` (its best step is still to be found), `done`, or `diverged`, if none of
+            its trainings could go on.
         step: Steps taken: the mean over its trainings.
         total: Steps of one training.
         trainings: How many there are, each with other photos held out or another seed.
@@ -54,7 +57,7 @@ class Lane:
 
     name: str
     rank: int | None
-    state: Literal["waiting", "training", "trained", "done"]
+    state: State
     step: int
     total: int
     trainings: int = 1
@@ -91,7 +94,9 @@ def lane(run: Run, name: str, trials: Sequence[str], total: int, works: Mapping[
     """One model, from the records of its trainings."""
     first, records = trials[0], {trial: records_of(run, trial, works) for trial in trials}
     told = read_json(run.model_folder(first) / "method.json")
-    ended = all((run.model_folder(trial) / "method.json").is_file() for trial in trials)
+    over = [trial for trial in trials if (run.model_folder(trial) / "method.json").is_file()]
+    lost = [trial for trial in trials if run.has_diverged(trial)]
+    ended = len(over) + len(lost) == len(trials)
     open_steps = any((run.model_folder(trial) / "steps").is_dir() for trial in trials)
     working = str(live.get("stage", "")).startswith("train.") and any(trial in works for trial in trials)
     rows = records[first]
@@ -101,7 +106,7 @@ def lane(run: Run, name: str, trials: Sequence[str], total: int, works: Mapping[
     return Lane(
         name=name,
         rank=run.config.methods[name].rank if name.startswith("lora-") else told.get("rank"),  # type: ignore[union-attr]
-        state="training" if working else "waiting" if not ended else "trained" if open_steps else "done",
+        state=state_of(working, ended, open_steps, len(lost) == len(trials)),
         step=min(total, round(sum(steps) / len(steps))),
         total=total,
         trainings=len(trials),
@@ -113,6 +118,15 @@ def lane(run: Run, name: str, trials: Sequence[str], total: int, works: Mapping[
         images_per_second=speed(under_way[0]) if working and under_way else None,
         memory_gib=told.get("peak_memory_gib"),
     )
+
+
+def state_of(working: bool, ended: bool, open_steps: bool, lost: bool) -> State:
+    """The state of a lane; `lost` if all of its trainings diverged."""
+    if working:
+        return "training"
+    if not ended:
+        return "waiting"
+    return "trained" if open_steps else "diverged" if lost else "done"
 
 
 def records_of(run: Run, trial: str, works: Mapping[str, Path]) -> list[dict[str, Any]]:

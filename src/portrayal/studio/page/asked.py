@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -10,12 +11,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from portrayal.sentences import rate_text
 from portrayal.studio.jobs import Job, Queue
 from portrayal.studio.projects import Project, Projects, State
 from portrayal.studio.texts import Texts
 
 Values = Mapping[str, Any]
 """What a form holds, by the names of its fields, with the data of the button that was pressed."""
+
+LORA_NAME = re.compile(r"lora-(?P<rank>\d+)(-lr(?P<rate>\d+e-?\d+))?")
+"""A LoRA of a study; see `Config.methods`."""
 
 STEPS = ("photos", "plan", "train", "compare", "verdict", "generate", "export")
 """The screens of a project, in order."""
@@ -144,11 +149,15 @@ class Asked:
         return f"/votes/{quote(self.mine.name)}/{quote(pair)}/{side}"
 
     def model(self, name: str) -> str:
-        """What a model is called: `LoRA, rank 64`."""
+        """What a model is called: `LoRA, rank 64`, or `LoRA, rank 64, rate 2e-4` in a study of several rates."""
         if name in ("unet", "base", "final"):
             return self.t({"unet": "train.full_unet", "base": "train.base_model", "final": "train.final_model"}[name])
-        kind, _, rank = name.partition(".")[0].partition("-")
-        return self.t("train.lora", rank=rank) if kind == "lora" and rank.isdigit() else name
+        lora = LORA_NAME.fullmatch(name.partition(".")[0])
+        if lora is None:
+            return name
+        if lora["rate"] is None:
+            return self.t("train.lora", rank=lora["rank"])
+        return self.t("train.lora_at", rank=lora["rank"], rate=rate_text(float(lora["rate"])))
 
 
 Action = Callable[[Asked, Values], Outcome]
@@ -174,5 +183,6 @@ def colour(name: str, ranks: list[str]) -> str:
     """The CSS colour of a model: its kind's, LoRAs deepening with rank."""
     if name in ("unet", "base"):
         return f"var(--model-{name})"
-    model = name.partition(".")[0]
-    return f"var(--rank-{min(5, ranks.index(model) + 1)})" if model in ranks else "var(--model-other)"
+    lora = LORA_NAME.fullmatch(name.partition(".")[0])
+    place = ranks.index(lora["rank"]) if lora and lora["rank"] in ranks else None
+    return "var(--model-other)" if place is None else f"var(--rank-{min(5, place + 1)})"

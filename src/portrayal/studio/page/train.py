@@ -36,7 +36,7 @@ class LaneView:
 def view(asked: Asked, outcome: Outcome) -> dict[str, Any]:
     """What the screen shows."""
     watched = look(asked.mine)
-    ranks = [lane.name for lane in watched.lanes if lane.rank is not None]
+    ranks = list(dict.fromkeys(str(lane.rank) for lane in watched.lanes if lane.rank is not None))
     return {
         "watched": watched,
         "lanes": [lane_view(asked, lane, ranks) for lane in watched.lanes],

@@ -26,7 +26,8 @@ def view(asked: Asked, outcome: Outcome) -> dict[str, Any]:
         "recommended": verdict.recommended,
         "ties": ", ".join(asked.model(name) for name in ties),
         "pictures": pictures(asked, found),
-        "chart": Markup(found.chart),  # drawn by the report, which escapes every name
+        # Drawn by the report, which escapes every name.
+        "charts": [(name, Markup(found.charts[name])) for name in ("rates", "identity") if name in found.charts],
         "votes": [
             f"{title}: {score}. {share}".strip()
             for title, score, share in (said(asked, one) for one in tally(asked.mine))
