@@ -64,12 +64,14 @@ class Recording:
     Attributes:
         trained: Rows of each training, by its name, in order.
         heldout: Rows of all held-out losses.
-        painted: All images that were generated.
+        painted: All images that were generated and kept.
+        cut: Those of each training cut to a lower rank, by its name: one list for each rank.
     """
 
     trained: dict[str, list[Row]] = field(default_factory=dict)
     heldout: list[Row] = field(default_factory=list)
     painted: list[PaintedImage] = field(default_factory=list)
+    cut: dict[str, list[list[PaintedImage]]] = field(default_factory=dict)
 
 
 def digest(*tensors: Tensor) -> str:
@@ -94,6 +96,7 @@ def recording() -> Iterator[Recording]:
     from portrayal.generation.generator import Generator
     from portrayal.models import base as models
     from portrayal.stages import shared
+    from portrayal.stages.cuts import Bench
     from portrayal.training import step, trainer
     from portrayal.training.loss import diffusion_loss
 
@@ -151,6 +154,15 @@ def recording() -> Iterator[Recording]:
         finally:
             wanted.pop()
 
+    cutting = Bench.images
+
+    def cutting_of(bench: Any, trial: Any, folder: Any) -> Any:
+        kept = len(found.painted)
+        images = cutting(bench, trial, folder)
+        found.cut.setdefault(trial.name, []).append(found.painted[kept:])
+        del found.painted[kept:]
+        return images
+
     paint = Generator.paint
 
     def painting(self: Any, prompts: Sequence[str], seeds: Sequence[int], *args: Any, **kwargs: Any) -> Any:
@@ -185,4 +197,5 @@ def recording() -> Iterator[Recording]:
         patch.setattr(trainer, "train", training_of)
         patch.setattr(pictures, "paint_missing", painting_to)
         patch.setattr(Generator, "paint", painting)
+        patch.setattr(Bench, "images", cutting_of)
         yield found

@@ -37,6 +37,7 @@ KINDS = (
     "config.toml",
     "scores.json",
     "looks.json",
+    "cuts.json",
     "report.html",
     "report.md",
     "report/street.webp",

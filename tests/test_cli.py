@@ -17,6 +17,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from portrayal.cli import app, overrides
+from portrayal.cli.printing import show_scores
 from portrayal.progress import ProgressLines
 from portrayal.run import Event, Run
 from portrayal.settings import load_config
@@ -202,10 +203,28 @@ def test_commands_on_a_finished_run_say_where_things_are(tiny_run: Run, tmp_path
     assert record["scores"]["verdict"]["sentence"].split(":")[0][:40] in table.replace("\n", " ")
     for model in ("base", "unet", "lora-2", "lora-4"):
         assert model in table
+    assert record["cuts"]["sentence"] in table
     assert json.loads(portrayal("train", folder, "--json").stdout)["next"] == f"portrayal generate {folder}"
     arguments = ["--model", "lora-4", "--prompt", "{subject} at sea", "--count", 1, "--json"]
     painted = json.loads(portrayal("generate", folder, *arguments).stdout)
     assert [Path(path).is_file() for path in painted["pictures"]] == [True]
+
+
+def test_a_summary_tells_the_smallest_file_that_does_and_the_command_that_writes_it(
+    tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(tmp_path / "my run", tiny_run.config)
+    run.folder.mkdir()
+    shutil.copy(tiny_run.folder / "scores.json", run.folder)
+    recommended = json.loads((run.folder / "scores.json").read_text())["verdict"]["recommended"]
+    said = "The smallest file: rank 2. To write it: portrayal export RUN --to kohya --rank 2"
+    for model, shown in ((recommended, True), ("lora-64", False)):  # which was recommended before
+        (run.folder / "cuts.json").write_text(json.dumps({"model": model, "sentence": said}))
+        result: dict[str, Any] = {}
+        show_scores(run, result, False)
+        text = capsys.readouterr().out
+        assert (f"To write it: portrayal export '{run.folder}' --to kohya --rank 2\n" in text) is shown
+        assert result.get("cuts") == ({"model": model, "sentence": said} if shown else None)
 
 
 def test_a_text_file_among_good_photos_is_noted_and_the_run_goes_on(photos: Path, out: Path, tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_the_config_cannot_be_changed() -> None:
 
 
 def test_every_lora_of_the_study_has_its_rank() -> None:
-    methods = load_config(None, ["study.ranks=[2,8]", "method.lora.dropout=0.1"]).methods
+    methods = load_config(None, ["study.ranks=[2,8]", "study.learning_rates=[1]", "method.lora.dropout=0.1"]).methods
     assert list(methods) == ["unet", "lora-2", "lora-8"]
     assert [methods[name].rank for name in ("lora-2", "lora-8")] == [2, 8]
     assert methods["lora-8"].dropout == 0.1
@@ -213,16 +213,17 @@ def test_a_ready_made_control_image_is_of_one_kind() -> None:
 
 
 def scales(*settings: str) -> list[float]:
-    methods = load_config(None, ["study.ranks=[4,16,64]", "study.full_unet=false", *settings]).methods.values()
+    study = ["study.ranks=[4,16,64]", "study.learning_rates=[1]", "study.full_unet=false"]
     found = []
-    for method in methods:
+    for method in load_config(None, [*study, *settings]).methods.values():
         assert isinstance(method, LoraMethod)
         found.append((method.rank if method.alpha is None else method.alpha) / method.rank)
     return found
 
 
 def test_ranks_have_one_scale_unless_another_rule_is_asked_for() -> None:
-    assert scales() == [1, 1, 1]
+    assert scales() == [8, 2, 0.5]
+    assert scales("study.lora_scale=equal") == [1, 1, 1]
     assert scales("method.lora.alpha=8") == [2, 0.5, 0.125]
     assert scales("study.lora_scale=rank_stabilized") == pytest.approx([1, 0.5, 0.25])
     assert scales("study.lora_scale=rank_stabilized", "method.lora.alpha=8") == pytest.approx([4, 2, 1])

@@ -12,8 +12,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from portrayal import generate
+from portrayal import evaluate, generate
 from portrayal.errors import UsageError
+from portrayal.evaluation.cuts import cut_ranks
 from portrayal.files import sweep
 from portrayal.formats.lora import LoraLayer, to_diffusers
 from portrayal.formats.lora_rank import lower_rank
@@ -22,33 +23,40 @@ from portrayal.models.lora_files import layers_of, load_lora
 from portrayal.models.methods import LORA_FILE
 from portrayal.models.saved import tuned
 from portrayal.run import Run, write_bytes
+from portrayal.sentences import Said
 from portrayal.stages import cuts
-from portrayal.stages.cuts import WORK, measure_cuts, work_folder, write_cut
+from portrayal.stages.cuts import WORK, cut_recommended, measure_cuts, work_folder, write_cut
 from portrayal.stages.generate import class_pictures, scene_pictures
 from portrayal.stages.publish import saved_layers
 from portrayal.stages.shared import judged_trials
+from portrayal.stages.train import clear
 
-OWN = {"cuts.json", "stages/cuts.json", "events.jsonl", "live.json"}
+OWN = {"cuts.json", "stages/evaluate.cuts.json", "events.jsonl", "live.json"}
 """What it writes."""
 MODEL = "lora-4"
 STRONG = 30.0
 """By what an update is multiplied: three steps of training hardly show."""
 
 
+def uncut(run: Run, folder: Path) -> Run:
+    """A copy of a run before its LoRA was cut."""
+    shutil.copytree(run.folder, folder)
+    (folder / "cuts.json").unlink()
+    return Run.open(folder)
+
+
 @pytest.fixture
 def run(tiny_run: Run, tmp_path: Path) -> Run:
-    shutil.copytree(tiny_run.folder, tmp_path / "ann")
-    return Run.open(tmp_path / "ann")
+    return uncut(tiny_run, tmp_path / "ann")
 
 
 @pytest.fixture(scope="module")
 def measured(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, Any], list[Any]]:
     """A copy of the run with its cuts, what was returned, and the events."""
-    folder, events = tmp_path_factory.mktemp("cut") / "ann", list[Any]()
-    shutil.copytree(tiny_run.folder, folder)
-    found = measure_cuts(Run.open(folder), MODEL, progress=events.append)
+    run, events = uncut(tiny_run, tmp_path_factory.mktemp("cut") / "ann"), list[Any]()
+    found = measure_cuts(run, MODEL, progress=events.append)
     assert found is not None
-    return Run.open(folder), found, events
+    return run, found, events
 
 
 def trials_of(run: Run, model: str = MODEL) -> list[Any]:
@@ -70,11 +78,13 @@ def test_json_has_the_model_and_each_cut(measured) -> None:
             assert cut[axis]["low"] <= cut[axis]["mean"] <= cut[axis]["high"]
     shown = [cut["rank"] for cut in found["cuts"] if cut["no_worse"]]
     assert found["offered"] in (None, *shown)
+    assert Said.retold(found["sentence"], found["said"]) == found["sentence"]
+    assert found["said"]["key"] == ("cuts.none" if found["offered"] is None else "cuts.offered")
 
 
 def test_every_image_of_every_training_is_generated_again(measured) -> None:
     run, _, events = measured
-    ticks = [(one.done, one.total) for one in events if (one.stage, one.kind) == ("cuts", "progress")]
+    ticks = [(one.done, one.total) for one in events if (one.stage, one.kind) == ("evaluate.cuts", "progress")]
     images = len(scene_pictures(run, MODEL) + class_pictures(run, MODEL))
     total = 2 * len(trials_of(run)) * images
     assert len(trials_of(run)) > 1
@@ -85,9 +95,7 @@ def test_the_other_files_of_the_run_stay_and_nothing_is_left_behind(measured, ti
     run, _, _ = measured
     before, after = hashes(tiny_run.folder), hashes(run.folder)
     assert {name for name in before | after if before.get(name) != after.get(name)} <= OWN
-    assert {path.name for path in run.folder.rglob("*")} - {path.name for path in tiny_run.folder.rglob("*")} == {
-        "cuts.json"
-    }
+    assert {path.name for path in run.folder.rglob("*")} == {path.name for path in tiny_run.folder.rglob("*")}
 
 
 def test_a_second_call_is_skipped_until_something_changed(measured, monkeypatch) -> None:
@@ -100,7 +108,7 @@ def test_a_second_call_is_skipped_until_something_changed(measured, monkeypatch)
 
     monkeypatch.setattr(cuts, "judged_cuts", judged)
     assert measure_cuts(run, MODEL, progress=events.append) == found
-    assert [(one.stage, one.kind) for one in events] == [("cuts", "skipped")]
+    assert [(one.stage, one.kind) for one in events] == [("evaluate.cuts", "skipped")]
     copy = run.folder.with_name("copy")
     shutil.copytree(run.folder, copy)
     again = Run.open(copy)
@@ -245,4 +253,87 @@ def test_without_an_encoder_of_likeness_nothing_is_generated_or_offered(run, mon
     monkeypatch.setattr(cuts, "encoders_of", lambda run: found)
     monkeypatch.setattr(Generator, "paint", lambda *_: pytest.fail("generated"))
     said = measure_cuts(run, MODEL)
-    assert (said["cuts"], said["offered"], said["rank"]) == ([], None, 4)
+    assert (said["cuts"], said["offered"], said["rank"], said["sentence"]) == ([], None, 4, None)
+
+
+# In a whole run ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cut(tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A copy of the run with its cuts; what is cut anew is not measured."""
+    shutil.copytree(tiny_run.folder, tmp_path / "ann")
+    monkeypatch.setattr(cuts, "judged_cuts", lambda *_: ())
+    return Run.open(tmp_path / "ann")
+
+
+def scores(run: Run, recommended: str | None = None) -> dict[str, Any]:
+    found = json.loads((run.folder / "scores.json").read_text())
+    return found if recommended is None else found | {"verdict": found["verdict"] | {"recommended": recommended}}
+
+
+def kept(run: Run) -> dict[str, Any]:
+    return dict(json.loads((run.folder / "cuts.json").read_text()))
+
+
+def test_a_run_cuts_the_lora_that_it_recommends_before_it_trains_it_on_all_photos(tiny_run: Run) -> None:
+    found, recommended = kept(tiny_run), scores(tiny_run)["verdict"]["recommended"]
+    assert recommended.startswith("lora-"), "else there is nothing to test"
+    assert (found["model"], found["rank"]) == (recommended, tiny_run.config.methods[recommended].rank)
+    assert [one["rank"] for one in found["cuts"]] == [*cut_ranks(found["rank"])]
+    lines = [json.loads(line) for line in (tiny_run.folder / "events.jsonl").read_text().splitlines()]
+    finished = [line["stage"] for line in lines if line["kind"] == "finished"]
+    assert finished.count("evaluate.cuts") == 1
+    place = finished.index("evaluate.cuts")
+    assert finished[place - 1 : place + 2] == ["evaluate", "evaluate.cuts", "train.final"]
+
+
+def test_judging_a_run_again_skips_its_cuts(cut: Run) -> None:
+    before, events = kept(cut), list[Any]()
+    evaluate(cut, progress=events.append)
+    assert [one.kind for one in events if one.stage == "evaluate.cuts"] == ["skipped"]
+    assert kept(cut) == before
+
+
+def test_another_model_that_is_recommended_is_cut_instead(cut: Run) -> None:
+    own = scores(cut)["verdict"]["recommended"]
+    other = next(name for name in cut.config.methods if name not in ("unet", own))
+    cut_recommended(cut, scores(cut, other))
+    assert kept(cut)["model"] == other
+    cut_recommended(cut, scores(cut, own))
+    assert kept(cut)["model"] == own
+
+
+@pytest.mark.parametrize("recommended", ["unet", None])
+def test_cuts_of_what_is_recommended_no_more_are_dropped(cut: Run, recommended: str | None) -> None:
+    verdict = scores(cut)["verdict"] | {"recommended": recommended}
+    cut_recommended(cut, {"verdict": verdict})
+    assert not (cut.folder / "cuts.json").exists()
+
+
+def test_a_lora_that_was_trained_once_is_not_cut(cut: Run) -> None:
+    """As with `--quick`: what a cut costs another training cannot be known."""
+    for trial in judged_trials(cut):
+        if trial.name != trial.model:
+            shutil.rmtree(cut.model_folder(trial.name))
+    cut_recommended(cut, scores(cut))
+    assert not (cut.folder / "cuts.json").exists()
+
+
+def test_cuts_that_are_measured_anew_are_not_left_as_they_were_if_that_fails(cut: Run, monkeypatch) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(cuts, "judged_cuts", fails)
+    (trial, *_) = trials_of(cut, scores(cut)["verdict"]["recommended"])
+    (cut.model_folder(trial.name) / "method.json").touch()
+    with pytest.raises(RuntimeError, match="device is gone"):
+        cut_recommended(cut, scores(cut))
+    assert not (cut.folder / "cuts.json").exists()
+
+
+def test_a_training_that_is_done_anew_drops_cuts_and_the_final_one_does_not(cut: Run) -> None:
+    clear(cut, "final")
+    assert (cut.folder / "cuts.json").is_file()
+    clear(cut, "lora-2.fold-2")
+    assert not (cut.folder / "cuts.json").exists()

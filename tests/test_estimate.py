@@ -183,6 +183,18 @@ def test_a_run_with_more_to_do_takes_longer() -> None:
     assert "train.unet" not in names
 
 
+def test_pictures_of_the_recommended_lora_at_lower_ranks_are_counted_where_it_is_trained_more_than_once() -> None:
+    def cuts(*changes: str) -> int:
+        found = part(on_reference(*changes), "evaluate").what
+        return int(found.split()[0]) if found else 0
+
+    assert cuts("study.ranks=[16]", "study.learning_rates=[1]") == 3 * 3 * 24  # three ranks of three trainings
+    assert cuts("study.ranks=[2]", "study.learning_rates=[1]", "study.seeds=2") == 1 * 6 * 24
+    assert cuts("study.ranks=[16]", "study.learning_rates=[1]", "study.seeds=9", "study.max_trainings=5") == 3 * 3 * 24
+    none = (*effort_settings("quick"),), ("study.ranks=[]",), ("study.ranks=[1]",), ("study.max_trainings=9",)
+    assert [cuts(*changes) for changes in none] == [0, 0, 0, 0]
+
+
 def test_a_slower_machine_takes_longer_in_proportion() -> None:
     fast, slow = on_gpu(), on_gpu(machine=replace(H100, probe_seconds=3 * H100.probe_seconds))
     assert slow.scale == pytest.approx(3)
@@ -294,12 +306,14 @@ def test_only_what_was_timed_whole_is_compared(tmp_path: Path) -> None:
             ("train.lora-8+16", "started", 20), ("train.lora-8+16", "finished", 30),
             ("generate.unet", "started", 30), ("generate.unet", "note", 31), ("generate.unet", "finished", 35),
             ("generate.lora-8.fold-2", "started", 35), ("generate.lora-8.fold-2", "finished", 41),
+            ("evaluate", "started", 41), ("evaluate", "finished", 41.5),
+            ("evaluate.cuts", "started", 42), ("evaluate.cuts", "finished", 44),
             ("train.final", "started", 41), ("train.final", "finished", 44),
             ("generate.final", "started", 44), ("generate.final", "finished", 46),
             ("report", "started", 46),
         )
     )  # fmt: skip
-    assert took == {"train.unet": 10, "generate": 11, "final": 5}
+    assert took == {"train.unet": 10, "generate": 11, "evaluate": 2.5, "final": 5}
     estimated = {"stages": [{"name": name, "seconds": 10.0} for name in ("train.unet", "train.lora", "generate")]}
     compared = compare(estimated, took)
     assert compared["stages"] == {

@@ -16,6 +16,7 @@ SMALL = [
     "method.lora.max_train_steps=2",
     "training.num_class_images=2",
     "study.ranks=[2,4]",
+    "study.learning_rates=[1]",
     "study.folds=1",
     "study.readings=1",
     "study.final=false",

@@ -18,8 +18,9 @@ def test_what_is_left_open_is_filled_in() -> None:
     assert plan.config.base.resolution == 128
     assert plan.config.base.name == "pocket"
     assert plan.config.training.mixed_precision in ("no", "fp16", "bf16")
-    assert plan.num_trainings == {"unet": 1, "lora-8": 3, "lora-16": 3, "lora-32": 3}
-    assert plan.num_pictures == (1 + 3 * 3 + 1) * 5 * plan.config.generation.num_images_per_scene
+    loras = [f"lora-{rank}-lr{rate}" for rank in (8, 16, 32) for rate in ("2e-3", "4e-3", "8e-3")]
+    assert plan.num_trainings == {"unet": 1, **dict.fromkeys(loras, 1)}  # in the first round
+    assert plan.num_pictures == (1 + 9 + 4 + 1) * 5 * plan.config.generation.num_images_per_scene
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 is fine on a GPU")

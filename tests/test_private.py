@@ -42,7 +42,7 @@ def run(tmp_path: Path) -> Run:
     """A run with two photos and a LoRA that has painted; its files are there by name."""
     base = {"name": "pocket", "licence": "apache-2.0", "sha256": "0"}
     recorded = {"base": base, "photos": list(PHOTOS), "consent": "stated by the user"}
-    config = load_config("pocket-demo", ["study.ranks=[2]"])
+    config = load_config("pocket-demo", ["study.ranks=[2]", "study.learning_rates=[1]"])
     run = Run.create(tmp_path / "ann", config, recorded)
     shape = {"crop": (0, 0, 16, 16), "shape": (16, 16), "width": 16, "height": 16, "upscaled": False}
     more = {"caption": "a", "caption_from": "template", "fold": None, "near_duplicate_of": None}

@@ -29,7 +29,8 @@ def parts() -> dict[str, nn.Module]:
 
 
 def config(*settings: str) -> Config:
-    fixed = ["method.lora.target_modules=['to_q']", "study.ranks=[8]", "study.folds=2", "study.unet_folds=1"]
+    fixed = ["method.lora.target_modules=['to_q']", "study.ranks=[8]", "study.learning_rates=[1]"]
+    fixed += ["study.folds=2", "study.unet_folds=1"]
     fixed += [f"method.{kind}.train_text_encoder=false" for kind in ("unet", "lora")]
     more = ["study.readings=3", "training.save_precision=fp16", "study.seeds=1", "study.loras_at_once=1"]
     return load_config("pocket-demo", [*fixed, *more, *settings])

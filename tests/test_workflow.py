@@ -67,7 +67,7 @@ def test_a_base_that_cannot_be_loaded_is_told_by_who_needs_it(tiny_run: Run) -> 
 
 def test_everything_is_there(tiny_run: Run) -> None:
     folder = tiny_run.folder
-    for name in ("run.json", "config.toml", "events.jsonl", "scores.json", "report.html", "report.md"):
+    for name in ("run.json", "config.toml", "events.jsonl", "scores.json", "cuts.json", "report.html", "report.md"):
         assert (folder / name).stat().st_size > 0, name
     for name in MODELS:
         assert (folder / "models" / name / "README.md").is_file()

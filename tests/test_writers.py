@@ -48,7 +48,8 @@ PROVENANCE = {"base": {"name": "pocket", "sha256": "0"}, "photos": ["a"], "conse
 
 
 def run_in(folder: Path) -> Run:
-    return Run.create(folder / "run", load_config("pocket-demo", ["study.ranks=[2]"]), PROVENANCE)
+    config = load_config("pocket-demo", ["study.ranks=[2]", "study.learning_rates=[1]"])
+    return Run.create(folder / "run", config, PROVENANCE)
 
 
 def with_file(writing: Callable[..., Any], act: Callable[[Path], Any]) -> Callable[[Path], None]:

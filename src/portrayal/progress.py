@@ -22,9 +22,16 @@ TITLES = {
     "train.final": "train on all photos",
     "generate.final": "paint scenes with it",
     "evaluate": "judge",
+    "evaluate.cuts": "judge it at lower ranks",
     "report": "write report",
 }
-UNITS = {"train": "steps/s", "prepare": "photos/s", "steps": "readings/s", "evaluate": "models/s"}
+UNITS = {
+    "train": "steps/s",
+    "prepare": "photos/s",
+    "steps": "readings/s",
+    "evaluate": "models/s",
+    "evaluate.cuts": "pictures/s",
+}
 
 
 class RateColumn(ProgressColumn):
@@ -89,16 +96,21 @@ class ProgressLines:
             self.tasks[event.stage] = event.total
             return
         if event.stage not in self.tasks:
-            unit = UNITS.get(event.stage.split(".")[0], "pictures/s")
+            unit = unit_of(event.stage)
             self.tasks[event.stage] = self.progress.add_task(title, total=event.total, unit=unit)
         self.progress.update(self.tasks[event.stage], completed=event.done, total=event.total)
 
     def _plain_end(self, event: Event, title: str) -> None:
         seconds = time.monotonic() - self.started.get(event.stage, time.monotonic())
         total = self.tasks.get(event.stage, 0)
-        unit = UNITS.get(event.stage.split(".")[0], "pictures/s")
+        unit = unit_of(event.stage)
         rate = f"  {total} in {seconds:.0f} s, {total / seconds:.1f} {unit}" if total and seconds > 0.5 else ""
         self.print(f"{title}: done{rate}")
+
+
+def unit_of(stage: str) -> str:
+    """What a stage does in a second."""
+    return UNITS.get(stage) or UNITS.get(stage.split(".")[0], "pictures/s")
 
 
 def title_of(stage: str) -> str:
@@ -117,8 +129,8 @@ def title_of(stage: str) -> str:
     return TITLES.get(stage, f"{verbs.get(kind, kind)} {model.replace('.', ' ')}".strip())
 
 
-def print_scores(scores: dict[str, Any], paths: dict[str, str]) -> None:
-    """The small table, the conclusion in a sentence, the paths."""
+def print_scores(scores: dict[str, Any], cuts: str, paths: dict[str, str]) -> None:
+    """The small table, the conclusion in a sentence, what is said of cuts if there are any, the paths."""
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("model", "held-out loss", "identity", "prompt", "lightness"):
@@ -135,6 +147,8 @@ def print_scores(scores: dict[str, Any], paths: dict[str, str]) -> None:
     console.print()
     console.print(table)
     console.print(f"\n[bold]{escape(scores['verdict']['sentence'])}[/]\n")
+    if cuts:
+        console.print(f"{cuts}\n", soft_wrap=True, markup=False)  # it ends in a command
     for name, path in paths.items():
         console.print(f"{name:>7}  {path}", soft_wrap=True, markup=False)
 

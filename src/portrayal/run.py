@@ -77,6 +77,19 @@ def versions() -> dict[str, str]:
     return found
 
 
+def with_one_rate(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run, one from before studies had several learning rates as it was meant then."""
+    study = values.get("study")
+    if not isinstance(study, dict) or "learning_rates" in study:
+        return values
+    study = study | {"learning_rates": [1.0]}
+    method = values.get("method")
+    lora = method.get("lora") if isinstance(method, dict) else None
+    if study.get("lora_scale") == "equal" and isinstance(lora, dict) and "alpha" in lora:
+        study["lora_scale"] = "constant"
+    return values | {"study": study}
+
+
 @dataclass(frozen=True)
 class Run:
     """One output folder.
@@ -140,7 +153,7 @@ class Run:
             raise UsageError(
                 f"{folder / 'config.toml'} cannot be read: {error}.", "Start anew in another folder."
             ) from error
-        return cls(folder, validate(values))
+        return cls(folder, validate(with_one_rate(values)))
 
     @property
     def rounds(self) -> list[list[str]]:

@@ -127,3 +127,9 @@ def rate_text(learning_rate: float) -> str:
     """A learning rate as people write it: `1e-4`, `1.5e-4`."""
     digits, _, exponent = f"{learning_rate:.2e}".partition("e")
     return f"{float(digits):g}e{int(exponent)}"
+
+
+def megabytes_text(megabytes: float) -> str:
+    """Millions of bytes with as many digits as they deserve: `150`, `19.2`, `0.46`, `0.053`."""
+    digits = 0 if megabytes >= 100 else 1 if megabytes >= 1 else 2 if megabytes >= 0.1 else 3
+    return f"{megabytes:.{digits}f}"

@@ -14,6 +14,7 @@ from portrayal.planning import settle
 from portrayal.processes import here
 from portrayal.run import Event, Progress, Run, write_json
 from portrayal.stages.control import generate_controlled
+from portrayal.stages.cuts import cut_recommended
 from portrayal.stages.evaluate import measure, scores_of
 from portrayal.stages.generate import generate, paint_model
 from portrayal.stages.prepare import prepare
@@ -97,7 +98,9 @@ def look_back(run: Run, seconds: float | None, progress: Progress) -> None:
 
 @alone
 def evaluate(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
-    """Judge every model, held to control images too; then train the recommended one on all photos.
+    """Judge every model, held to control images too, and the recommended LoRA at lower ranks.
+
+    Then train the recommended model on all photos.
 
     Args:
         run: A run with pictures of its scenes.
@@ -114,9 +117,12 @@ def evaluate(run: Run, *, progress: Progress = silent) -> dict[str, Any]:
     if run.config.control.enabled:
         generate_controlled(run, progress=progress)
         scores = measured(run, progress)
-    for row in scores["models"] if here().first else ():
-        if row["name"] in run.config.methods:
-            write_card(run, row["name"], row["name"])
+    if here().first:
+        cut_recommended(run, scores, progress=progress)
+        for row in scores["models"]:
+            if row["name"] in run.config.methods:
+                write_card(run, row["name"], row["name"])
+    here().wait()
     finish(run, scores, progress)
     return scores
 

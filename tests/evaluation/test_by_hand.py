@@ -549,9 +549,9 @@ ENGLISH = (
     "close to call against the base's, L* +1.6 (−6.3 to +9.6); LoRA 32's pictures are too close to call against the "
     "photos, L* +5.1 (−24.9 to +35.1), and too close to call against the base's, L* −2.9 (−11.6 to +5.9).",
     "On 5 held-out photos, the loss of LoRA 32 fell against the base's by 2.05 % (95 % interval 1.41 to 2.68 %).",
-    "LoRA 32 is judged and used at step 200 of 300: there its pictures were as alike as at any later step. Its "
-    "held-out loss was lowest at step 200; from step 300 on it surely rises, which is how learning the photos by "
-    "heart begins.",
+    "LoRA 32 is judged and used at step 200 of 300: there its pictures were surely more like the person than at the "
+    "last. Its held-out loss was lowest at step 200; from step 300 on it surely rises, which is how learning the "
+    "photos by heart begins.",
     "Behind this are 2 trainings of LoRA 32, each judged on photos it never saw: the luck of training is in the "
     "intervals.",
 )
@@ -579,8 +579,8 @@ RUSSIAN = (
     "чтобы решить, разница L* −2,9 (от −11,6 до +5,9).",
     "На 5 отложенных фотографиях ошибка LoRA\u00a032 меньше, чем у исходной основы, на 2,05\u00a0% (95\u00a0%-й "
     "доверительный интервал от 1,41 до 2,68\u00a0%).",
-    "LoRA\u00a032 оценивается и применяется на шаге 200 из 300: там её картинки были похожи не меньше, чем на любом из "
-    "следующих. Её ошибка на отложенных фотографиях была наименьшей на шаге 200; с шага 300 она достоверно растёт: так "
+    "LoRA\u00a032 оценивается и применяется на шаге 200 из 300: там её картинки были заведомо более похожи, чем на "
+    "последнем. Её ошибка на отложенных фотографиях была наименьшей на шаге 200; с шага 300 она достоверно растёт: так "
     "начинается заучивание фотографий наизусть.",
     "За этим стоят 2 обучения LoRA\u00a032; каждое оценено на фотографиях, которых оно не видело: везение при обучении "
     "входит в интервалы.",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from portrayal.evaluation.comparisons import Margins, ModelEvidence, Training
-from portrayal.evaluation.cuts import Cut, cut_ranks, judge_cuts, smallest
+from portrayal.evaluation.cuts import Cut, cut_ranks, judge_cuts, sentence_of, smallest
 from portrayal.evaluation.intervals import Interval
 
 MARGINS = Margins()
@@ -158,3 +158,16 @@ def test_what_json_holds() -> None:
         "prompt": {"mean": 0.0, "low": None, "high": None},
         "no_worse": True,
     }
+
+
+def test_what_is_offered_is_said_with_its_size_what_it_costs_and_the_command() -> None:
+    half = Cut(32, 75.4, Interval(-0.001, -0.004, 0.002), None, True)
+    quarter = Cut(16, 19.24, Interval(-0.0041, -0.0123, 0.0031), None, True)
+    worse = Cut(8, 9.6, Interval(-0.05, -0.06, -0.04), None, False)
+    assert sentence_of([half, quarter, worse], 150.2) == (
+        "The smallest file that is shown to be no worse: rank 16, 19.2 MB instead of 150; likeness −0.004 (−0.012 to "
+        "+0.003). To write it: portrayal export RUN --to kohya --rank 16"
+    )
+    assert sentence_of([worse], 150.2) == "No smaller cut is shown to be no worse."
+    small = sentence_of([Cut(1, 0.053, half.likeness, None, True)], 0.456)
+    assert "rank 1, 0.053 MB instead of 0.46;" in small

@@ -290,25 +290,33 @@ def test_what_a_verdict_rests_on_is_counted() -> None:
     assert "по 11 отложенным фотографиям из 11 частей и 3 зёрнам" in findings(verdict, "ru")[0]
 
 
-@pytest.mark.parametrize(("by", "key"), [(None, "best_by_loss"), (0.5, "best_by_identity")])
-def test_the_step_that_is_used_is_told_with_what_chose_it(by: float | None, key: str) -> None:
-    """Lowest at 200, rising from 300 on; likeness is best from 300 on."""
+COURSES = {
+    "best_by_loss": (None, 200, "at step 200 of 400: .*its held-out loss was lowest", "на шаге 200 из 400"),
+    "best_by_identity": ([0.3, 0.4, 0.6, 0.5], 300, "at step 300 of 400: .*surely more like", "на шаге 300 из 400"),
+    "last_by_identity": ([0.3, 0.4, 0.5, 0.5], 400, "at its last step, 400: at no earlier", "на последнем шаге, 400"),
+}
+"""By sentence: likeness at each reading, the step that is used, and what is said of it."""
+
+
+@pytest.mark.parametrize("key", COURSES)
+def test_the_step_that_is_used_is_told_with_what_chose_it(key: str) -> None:
+    """The loss is lowest at 200, and rises from 300 on."""
     ratios = np.array([-0.02, -0.03, 0.02, 0.05]) + np.linspace(-0.001, 0.001, 6)[:, None] * [[1, -1, 1, -1]]
-    identity = None if by is None else np.array([[0.3, 0.4, 0.5, 0.5], [0.31, 0.41, 0.51, 0.51]])
+    likeness, step, english, russian = COURSES[key]
+    identity = None if likeness is None else np.array([likeness, np.array(likeness) + 0.01])
     curve = draw_curve((100, 200, 300, 400), ratios, identity, loss_margin=0.001, identity_margin=0.02)
-    step = 200 if by is None else 300
     assert (curve.best_step, curve.lowest_loss_step, curve.overfitting_from) == (step, 200, 300)
     verdict = judge(base(), LORA, curves={"lora-8": curve, "unet": other_curve()})
-    english = {"best_by_loss": "its held-out loss was lowest", "best_by_identity": "as alike as at any later step"}[key]
-    tells(
-        verdict,
-        key=f"course.{key}",
-        other="course.best_by_loss" if by else "course.best_by_identity",
-        words=(
-            rf"LoRA 8 is judged and used at step {step} of 400: .*{english}.*lowest at step 200; from step 300 on",
-            rf"LoRA 8 оценивается и применяется на шаге {step} из 400.*наименьшей на шаге 200; с шага 300 она",
-        ),
-    )
+    for other in COURSES.keys() - {key}:
+        tells(
+            verdict,
+            key=f"course.{key}",
+            other=f"course.{other}",
+            words=(
+                rf"LoRA 8 is judged and used {english}.*lowest at step 200; from step 300 on",
+                rf"LoRA 8 оценивается и применяется {russian}.*наименьшей на шаге 200; с шага 300 она",
+            ),
+        )
 
 
 def other_curve() -> Curve:

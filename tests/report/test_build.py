@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from portrayal.errors import UsageError
+from portrayal.evaluation.cuts import sentence_of
 from portrayal.formats.png import DIGITAL_SOURCE_TYPE, png_bytes
 from portrayal.report import build_report
 from portrayal.report.views import consent_sentence
@@ -309,3 +310,63 @@ def test_blind_votes_stand_beside_the_measures(make_run: MakeRun) -> None:
         assert "<b> against" not in page
     (folder / "votes.json").write_text("{")
     assert "What people chose" not in built(folder)[0]
+
+
+def cuts_of(model: str, **changes: object) -> dict[str, object]:
+    """What `cuts.json` holds where rank 16 is offered."""
+    likeness, prompt = {"mean": -0.004, "low": -0.012, "high": 0.003}, {"mean": 0.0, "low": -0.001, "high": 0.0014}
+    rows = [
+        {"rank": 32, "megabytes": 75.4, "likeness": likeness, "prompt": prompt, "no_worse": True},
+        {"rank": 8, "megabytes": 9.6, "likeness": {"mean": -0.05, "low": None, "high": None}, "prompt": None},
+    ]
+    found = {
+        "model": model,
+        "rank": 64,
+        "megabytes": 150.2,
+        "cuts": rows,
+        "offered": 32,
+        "sentence": "Rank 32 will do.",
+    }
+    return found | changes
+
+
+def test_what_is_offered_of_the_recommended_lora_stands_with_all_its_cuts(make_run: MakeRun) -> None:
+    folder = make_run()
+    html, markdown = built(folder)
+    assert "A smaller file?" not in html + markdown
+    (folder / "cuts.json").write_text(json.dumps(cuts_of("lora-64")))
+    html, markdown = built(folder)
+    Page(html)
+    assert "<p>Rank 32 will do.</p>" in html
+    rows = re.search(r'<table class="rows loras cuts">.*?</table>', html, re.DOTALL)
+    assert rows
+    cells = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr>.*?</tr>", rows[0])[1:]]
+    assert cells == [
+        ["64", "150", "MB", "–", "–", "the", "whole", "LoRA"],
+        ["32", "75.4", "MB", "−0.004", "−0.012", "to", "0.003", "0.000", "−0.001", "to", "0.001", "yes"],
+        ["8", "9.6", "MB", "−0.050", "–", "no"],
+    ]
+    assert "\nRank 32 will do.\n" in markdown
+    assert "| 64 | 150 MB | – | – | the whole LoRA |\n" in markdown
+    assert "| 32 | 75.4 MB | −0.004 (−0.012 to 0.003) | 0.000 (−0.001 to 0.001) | yes |\n" in markdown
+    assert "| 8 | 9.6 MB | −0.050 | – | no |\n" in markdown
+
+
+def test_where_no_cut_is_offered_that_is_said_too(make_run: MakeRun) -> None:
+    folder = make_run()
+    none = str(sentence_of([], 150.2))
+    (folder / "cuts.json").write_text(json.dumps(cuts_of("lora-64", offered=None, sentence=none)))
+    for page in built(folder):
+        assert "No smaller cut is shown to be no worse." in page
+
+
+@pytest.mark.parametrize(
+    "content",
+    [json.dumps(cuts_of("lora-32")), json.dumps(cuts_of("lora-64", cuts=[], sentence=None)), "{", "[]"],
+    ids=["of another model", "without a judge of likeness", "damaged", "no object"],
+)
+def test_other_cuts_are_not_shown(make_run: MakeRun, content: str) -> None:
+    folder = make_run()
+    (folder / "cuts.json").write_text(content)
+    html, markdown = built(folder)
+    assert "A smaller file?" not in html + markdown

@@ -507,6 +507,7 @@ def test_scores_are_read_as_they_were_written() -> None:
         (megabytes(1719.4), "1719 MB"),
         (megabytes(12.34), "12.3 MB"),
         (megabytes(0.456), "0.46 MB"),
+        (megabytes(0.0534), "0.053 MB"),
         (long_date("2026-08-03T14:05:11+0200"), "3 August 2026"),
         (long_date("2026-12-31T00:00:00"), "31 December 2026"),
         (long_date("soon"), "soon"),

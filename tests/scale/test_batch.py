@@ -35,6 +35,7 @@ TINY = str(Path(__file__).parents[1] / "tiny.toml")
 SETTINGS = (
     "study.full_unet=false",
     "study.ranks=[2]",
+    "study.learning_rates=[1]",
     "study.folds=1",
     "study.readings=1",
     "study.final=false",

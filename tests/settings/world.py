@@ -27,6 +27,7 @@ SMALL = (
     "subject.class_noun=woman",
     "study.full_unet=false",
     "study.ranks=[2,4]",
+    "study.learning_rates=[1]",
     "study.folds=2",
     "study.readings=1",
     "method.unet.max_train_steps=3",

@@ -36,7 +36,9 @@ def small(config: Config) -> Config:
     scenes = {"scenes": SCENES, "num_images_per_scene": 3, "num_inference_steps": 2, "sampler": "Euler a"}
     generation = GenerationConfig(**scenes, guidance_scale=3.5, negative_prompt="hat", lora_strength=0.75, batch_size=2)
     control = {"kinds": ("canny",), "num_images": 2, "scales": (0.0, 0.5, 1.0), "prompt": "{subject} waves"}
+    lora = config.method.lora.model_copy(update={"alpha": 4.0})  # weights of chance are large enough as they are
     changes = {
+        "method": config.method.model_copy(update={"lora": lora}),
         "base": config.base.model_copy(update={"resolution": SIDE}),
         "training": config.training.model_copy(update={"mixed_precision": "no"}),
         "generation": generation,
@@ -85,7 +87,8 @@ def save_model(base: BaseModel, run: Run, name: str, model: str, seed: int) -> N
     attached.save(run.model_folder(name), "fp32")
     attached.detach()
     rank = method.rank if isinstance(method, LoraMethod) else None
-    write_json(run.model_folder(name) / "method.json", {"kind": method.kind, "rank": rank, "step": 100 + seed})
+    told = {"kind": method.kind, "rank": rank, "step": 100 + seed, "settings": method.model_dump(mode="json")}
+    write_json(run.model_folder(name) / "method.json", told)
 
 
 @pytest.fixture

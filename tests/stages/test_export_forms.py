@@ -95,7 +95,7 @@ def test_a_file_s_alpha_is_the_method_s(run: Run, pocket, alpha: float | None) -
     with safe_open(path, "pt") as opened:
         told = opened.metadata()
         alphas = {opened.get_tensor(name).item() for name in opened.keys() if name.endswith(".alpha")}  # noqa: SIM118
-    expected = 4.0 if alpha is None else alpha
+    expected = 32.0 if alpha is None else alpha
     assert alphas == {expected}
     assert (told["ss_network_dim"], told["ss_network_alpha"]) == ("4", str(expected))
     with merged_loras(pocket, [(saved_layers(run, "lora-4", "lora-4"), 1.0)]):

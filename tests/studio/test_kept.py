@@ -118,6 +118,7 @@ UNSEEN = (
     "run/run.json",
     "run/config.toml",
     "run/scores.json",
+    "run/cuts.json",
     "run/events.jsonl",
     "run/votes.json",
     "run/dataset/manifest.json",
@@ -335,6 +336,7 @@ def painted(projects: Projects) -> Project:
     folder = projects.root / "made"
     settings = [
         "study.ranks=[2]",
+        "study.learning_rates=[1]",
         "generation.num_images_per_scene=2",
         "generation.scenes={a = '{subject}', b = '{subject} at sea'}",
     ]

@@ -12,6 +12,8 @@ import pytest
 from markupsafe import escape
 
 from portrayal import Said
+from portrayal.evaluation.cuts import Cut, sentence_of
+from portrayal.evaluation.intervals import Interval
 from portrayal.evaluation.sweep import ControlEvidence
 from portrayal.evaluation.verdict import Levels
 from portrayal.sentences import clauses, listed, paragraph, say, templates
@@ -27,7 +29,10 @@ from tests.studio.test_page import ask
 
 RUSSIAN = entries("ru", "sentences.")
 T = Texts("ru")
-TERMS = r"\b(?:LoRA|UNet|ControlNet|PCK@0\.1|F1|HEIC|JPEG|UTF-8|pip install pi-heif|prepare\.drop|zip|r|L|МБ|woman)\b"
+TERMS = (
+    r"\b(?:LoRA|UNet|ControlNet|PCK@0\.1|F1|HEIC|JPEG|UTF-8|pip install pi-heif|prepare\.drop|study\.learning_rates|zip|r|L"
+    r"|МБ|woman)\b"
+)
 CODE = re.compile(r"<(code|svg|style|textarea|select|datalist)\b.*?</\1>|<[^>]*>", re.DOTALL)
 ENGLISH = re.compile(r"[A-Za-z][a-z']+(?:[ ,.;:]+[A-Za-z][a-z']+){2,}")
 COUNTS = (0, 1, 2, 4, 5, 11, 21, 22, 63)
@@ -223,6 +228,27 @@ def test_the_page_of_a_finished_run_shows_no_english_sentence(finished: Project,
         r"\([A-Z][^()]*arXiv[^()]*\)|\w+ et al\.|Classifier-free guidance \([^()]*\)|decoupled weight decay"
     )
     assert ENGLISH.findall(cited.sub("", visible(form))) == []
+
+
+def test_the_verdict_tells_the_smallest_file_that_does_in_both_languages(finished: Project, projects: Projects) -> None:
+    path = finished.run_folder / "cuts.json"
+    recommended = json.loads((finished.run_folder / "scores.json").read_text())["verdict"]["recommended"]
+
+    def shown(language: str, model: str, rank: int | None) -> str:
+        cuts = [Cut(rank, 19.2, Interval(-0.004, -0.012, 0.003), None, True)] if rank else []
+        sentence = sentence_of(cuts, 150.2)
+        path.write_text(json.dumps({"model": model, "sentence": sentence, "said": sentence.told()}), encoding="utf-8")
+        return str(ask(projects, {"project": "made", "screen": "verdict"}, language)["html"])
+
+    command = "portrayal export RUN --to kohya --rank 16"
+    assert f"rank 16, 19.2 MB instead of 150; likeness −0.004 (−0.012 to +0.003). To write it: {command}<" in shown(
+        "en", recommended, 16
+    )
+    html = shown("ru", recommended, 16)
+    assert f"ранг 16, 19,2 МБ вместо 150; сходство −0,004 (от −0,012 до +0,003). Записать его: {command}<" in html
+    assert html.count('lang="en"') == 1
+    assert "Ни об одном файле меньше не показано, что он не хуже." in shown("ru", recommended, None)
+    assert command not in shown("en", "lora-64", 16), "recommended before"
 
 
 def test_the_page_of_a_run_of_an_older_version_shows_its_english(finished: Project, projects: Projects) -> None:

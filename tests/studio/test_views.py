@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from portrayal import Config, UsageError, load_config
+from portrayal import Config, Run, UsageError, load_config
 from portrayal.studio.compare import table
 from portrayal.studio.forms import Field, fields, is_path, parse, plan, table_text
 from portrayal.studio.lanes import points
 from portrayal.studio.logs import Log
+from portrayal.studio.parts import stages_of
 from portrayal.studio.projects import Project, Projects, as_toml
 from portrayal.studio.votes import next_pair, picture_of, tally, vote, wilson
 from portrayal.studio.watch import look
@@ -37,7 +38,7 @@ def test_every_setting_has_a_field_with_its_docstring() -> None:
     kinds = {"method.unet.kind", "method.lora.kind"}
     assert set(found) == leaves(Config().model_dump()) - elsewhere - kinds
     assert all(one.help for one in found.values())
-    assert found["study.ranks"].help.startswith("Train one LoRA at each of these ranks")
+    assert found["study.ranks"].help.startswith("Train LoRAs at each of these ranks")
     assert found["training.mixed_precision"].choices == ("auto", "no", "fp16", "bf16")
     assert (found["training.background_loss_weight"].minimum, found["training.background_loss_weight"].maximum) == (
         0,
@@ -182,6 +183,17 @@ def test_a_run_that_is_done_is_shown_whole(finished: Project) -> None:
     assert view.lanes[1].trainings == 2
     assert [stage.state for stage in view.stages] == ["done"] * len(view.stages)
     assert view.notes
+
+
+def test_while_a_lora_is_cut_judging_is_as_far_as_its_pictures(finished: Project) -> None:
+    """What was judged before took no time beside them."""
+    rows = [("evaluate", "started", 100.0), ("evaluate", "finished", 101.0), ("evaluate.cuts", "started", 101.0)]
+    events = [{"stage": stage, "kind": kind, "time": time} for stage, kind, time in rows]
+    live = {"stage": "evaluate.cuts", "done": 54, "total": 216, "first": 0, "started": 101.0, "time": 110.0}
+    run = Run.open(finished.run_folder)
+    (part,) = [one for one in stages_of(run, events, live, [], finished=False) if one.name == "evaluate"]
+    assert (part.state, part.done, part.total, part.share, part.rate) == ("running", 54, 216, 0.25, 6.0)
+    assert part.seconds_left == pytest.approx(3 * (9 + 1))
 
 
 def test_a_damaged_run_is_shown_as_far_as_it_goes(finished: Project) -> None:

@@ -32,13 +32,15 @@ RANKS = (2, 4, 9)
 STEPS = 3
 RULES = {
     "equal": ["study.lora_scale=equal"],
-    "equal, alpha": ["study.lora_scale=equal", "method.lora.alpha=3"],
+    "constant": ["study.lora_scale=constant"],
+    "constant, alpha": ["study.lora_scale=constant", "method.lora.alpha=3"],
     "rank_stabilized": ["study.lora_scale=rank_stabilized"],
     "rank_stabilized, alpha": ["study.lora_scale=rank_stabilized", "method.lora.alpha=3"],
 }
 SCALES = {  # of ranks 2, 4 and 9
     "equal": (1, 1, 1),
-    "equal, alpha": (3 / 2, 3 / 4, 3 / 9),
+    "constant": (32 / 2, 32 / 4, 32 / 9),
+    "constant, alpha": (3 / 2, 3 / 4, 3 / 9),
     "rank_stabilized": (1, math.sqrt(2) / 2, math.sqrt(2) / 3),
     "rank_stabilized, alpha": (3 / math.sqrt(2), 3 / 2, 3 / 3),
 }
@@ -47,6 +49,7 @@ SCALES = {  # of ranks 2, 4 and 9
 def config_with(*settings: str) -> Config:
     fixed = [
         f"study.ranks={list(RANKS)}",
+        "study.learning_rates=[1]",
         f"method.lora.max_train_steps={STEPS}",
         f"method.lora.target_modules={list(TARGETS)}",
         "method.lora.learning_rate=0.01",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,7 +73,7 @@ def show_check(found: dict[str, Any], sheet: Path, result: dict[str, Any], as_js
 
 
 def show_scores(finished: portrayal.Run, result: dict[str, Any], as_json: bool) -> None:
-    """Print the small table, the conclusion in a sentence, and where things are."""
+    """Print the small table, the conclusion in a sentence, the smallest file that does, and where things are."""
     from portrayal.progress import print_scores
 
     scores = json.loads((finished.folder / "scores.json").read_text(encoding="utf-8"))
@@ -82,5 +83,15 @@ def show_scores(finished: portrayal.Run, result: dict[str, Any], as_json: bool) 
     result.update(run=str(finished.folder), scores=scores, **paths)
     if (finished.folder / "estimate.json").is_file():
         result["estimate"] = json.loads((finished.folder / "estimate.json").read_text(encoding="utf-8"))
+    cuts = cuts_of(finished.folder, scores["verdict"]["recommended"])
+    result.update({"cuts": cuts} if cuts else {})
     if not as_json:
-        print_scores(scores, paths)
+        said = str(cuts.get("sentence") or "")
+        print_scores(scores, said.replace("export RUN", f"export {shlex.quote(str(finished.folder))}"), paths)
+
+
+def cuts_of(folder: Path, recommended: str | None) -> dict[str, Any]:
+    """What `cuts.json` of a run holds; nothing if there is none, or it is of a model that is recommended no more."""
+    path = folder / "cuts.json"
+    found = dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return found if found.get("model") == recommended else {}

@@ -110,7 +110,7 @@ class StudyConfig(Section):
 
     learning_rates: tuple[LearningRateMultiple, ...] = Field((0.5, 1.0, 2.0), min_length=1)
     """Train a LoRA of each rank at each of these multiples of `method.lora.learning_rate` (and of the text encoder's
-    rate). The rate decides more than the rank does: see docs/verdict.md."""
+    rate). What the best rate is depends on the photos, the base and the steps: see docs/verdict.md."""
 
     lora_scale: Literal["constant", "equal", "rank_stabilized"] = "constant"
     """By what the ranks' updates `B·A` are multiplied. `constant`: `alpha/rank` with one alpha for all ranks, so that

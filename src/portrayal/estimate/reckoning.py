@@ -10,6 +10,7 @@ from portrayal.config import Config, LoraMethod
 from portrayal.estimate.costs import TABLE, Costs, rank_of, why_plain
 from portrayal.estimate.machine import Machine
 from portrayal.estimate.record import Estimate, Stage, spoken
+from portrayal.evaluation.cuts import cut_ranks
 
 PHOTOS = 15
 """How many are reckoned with before they are read."""
@@ -81,12 +82,23 @@ def stages_of(costs: Costs, packs: Sequence[int], photos: int) -> Iterator[Stage
         shown = (held + free) * control.num_images
         yield Stage("control", "paint to control images", held * slow + free * quick, what=f"{shown} pictures")
     looks = (trials + study.folds * study.seeds) * of_each * (2 if control.enabled else 1) + shown
-    yield Stage("evaluate", "judge", looks * fixed("judge_picture"))
+    cuts = cut_pictures(config, loras, of_each)
+    seconds = cuts / of_each * (to_paint + costs.paint(of_each)) + (looks + cuts) * fixed("judge_picture")
+    yield Stage("evaluate", "judge", seconds, what=f"{cuts} pictures at lower ranks" if cuts else "")
     if study.final:
         last = loras[len(loras) // 2] if loras else config.method.unet
         seconds = to_train + costs.train(last) + to_paint + costs.paint(pictures)
         yield Stage("final", "train on all photos", seconds, costs.gib(last), "to the last step at most")
     yield Stage("report", "write report", fixed("report"))
+
+
+def cut_pictures(config: Config, loras: Sequence[LoraMethod], of_each: int) -> int:
+    """Pictures by the recommended LoRA at lower ranks: of each of its trainings, if there are several."""
+    study = config.study
+    times, further = study.folds * study.seeds, study.num_trainings - study.num_loras
+    if study.num_trainings < study.num_loras * times:  # in rounds; later seeds are for what is open still
+        times = study.folds if further >= study.folds - 1 else 1
+    return len(cut_ranks(loras[len(loras) // 2].rank)) * times * of_each if loras and times > 1 else 0
 
 
 def modes_of(costs: Costs, stages: Sequence[Stage], packs: Sequence[int]) -> dict[str, str]:

@@ -356,13 +356,21 @@ def _loss(model: ModelEvidence) -> Said:
     return say(key, on=say("loss.on", n=_num_photos(model)), model=model.title, level=level(size, 2, " %"))
 
 
+def _step(curve: Curve, model: ModelEvidence) -> Said:
+    last = curve.steps[-1]
+    if not any(curve.identity):
+        return say("course.best_by_loss", model=model.title, step=curve.best_step, last=last)
+    if curve.best_step == last:
+        return say("course.last_by_identity", model=model.title, last=last)
+    return say("course.best_by_identity", model=model.title, step=curve.best_step, last=last)
+
+
 def _course(setting: Setting, model: ModelEvidence) -> list[Said]:
     """The best step, learning by heart, and how much luck is in all this."""
     findings = []
     curve = setting.curves.get(model.name)
     if curve is not None:
-        by = "course.best_by_identity" if any(curve.identity) else "course.best_by_loss"
-        told = [say(by, model=model.title, step=curve.best_step, last=curve.steps[-1])]
+        told = [_step(curve, model)]
         if curve.overfitting_from is not None:
             told.append(say("course.by_heart", lowest=curve.lowest_loss_step, rising=curve.overfitting_from))
         findings.append(paragraph(*told))

@@ -12,6 +12,8 @@ from typing import Any
 
 from portrayal.evaluation.comparisons import GATES, Axis, Margins, ModelEvidence, compare_pair
 from portrayal.evaluation.intervals import Interval
+from portrayal.evaluation.phrases import shown
+from portrayal.sentences import Said, megabytes_text, say
 
 DIVISORS = (2, 4, 8)
 """By what the rank is divided."""
@@ -80,12 +82,32 @@ def smallest(cuts: Sequence[Cut]) -> Cut | None:
     return found
 
 
+def sentence_of(cuts: Sequence[Cut], megabytes: float) -> Said:
+    """What there is to say of the cuts of a LoRA: the smallest that is no worse, and how to write it.
+
+    Args:
+        cuts: The cuts.
+        megabytes: Size of the whole LoRA's file, in millions of bytes.
+    """
+    found = smallest(cuts)
+    if found is None:
+        return say("cuts.none")
+    return say(
+        "cuts.offered",
+        rank=found.rank,
+        size=megabytes_text(found.megabytes),
+        whole=megabytes_text(megabytes),
+        difference=shown(found.likeness, 3),
+        command=f"portrayal export RUN --to kohya --rank {found.rank}",
+    )
+
+
 def _judge_cut(uncut: ModelEvidence, cut: ModelEvidence, megabytes: float, margins: Margins) -> Cut:
     """Judge one cut."""
     shared: list[Axis] = [axis for axis in ("identity", *GATES) if uncut.measured(axis) and cut.measured(axis)]
     found = {axis: compare_pair(cut, uncut, axis, margins) for axis in shared}
     likeness = found["identity"].difference
-    shown = likeness.low is not None and likeness.low > -margins.identity
+    kept = likeness.low is not None and likeness.low > -margins.identity
     lost = any(found[gate].loses_by(margins.of(gate)) for gate in GATES if gate in found)
     prompt = found["prompt"].difference if "prompt" in found else None
-    return Cut(cut.rank or 0, megabytes, likeness, prompt, shown and not lost)
+    return Cut(cut.rank or 0, megabytes, likeness, prompt, kept and not lost)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from portrayal.config.whole import short_number
 from portrayal.report.scores import (
+    Interval,
     Json,
     ModelScores,
     Scores,
+    interval,
     kind_of,
     load_scores,
     lora_of,
@@ -131,6 +133,25 @@ class Votes:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """The recommended LoRA at a rank: the difference of what was measured to the whole one, which has none."""
+
+    rank: int | None
+    megabytes: float | None
+    likeness: Interval | None = None
+    prompt: Interval | None = None
+    no_worse: bool = True
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What ``cuts.json`` says of the recommended LoRA, itself first, then its cuts."""
+
+    sentence: str
+    rows: tuple[Cut, ...]
+
+
+@dataclass(frozen=True)
 class Record:
     """Everything that a report shows; ``pictures[model][scene][seed]`` are paths.
 
@@ -149,6 +170,7 @@ class Record:
     provenance: Json
     config: str
     votes: tuple[Votes, ...] = ()
+    cuts: Cuts | None = None
 
     @property
     def settings(self) -> Json:
@@ -238,7 +260,26 @@ def read_run(folder: Path) -> Record:
         provenance=_json(folder / "run.json"),
         config=_text(folder / "config.toml"),
         votes=tuple(_votes(_json(folder / "votes.json"))),
+        cuts=_cuts(_json(folder / "cuts.json"), scores.verdict.recommended),
     )
+
+
+def _cuts(told: Json, recommended: str | None) -> Cuts | None:
+    """Nothing if there are none, or of a model that is recommended no more."""
+    sentence = text(told.get("sentence"))
+    if not sentence or told.get("model") != recommended:
+        return None
+    cuts = [
+        Cut(
+            whole(row.get("rank")),
+            number(row.get("megabytes")),
+            interval(row.get("likeness")),
+            interval(row.get("prompt")),
+            row.get("no_worse") is True,
+        )
+        for row in rows(told.get("cuts"))
+    ]
+    return Cuts(sentence, (Cut(whole(told.get("rank")), number(told.get("megabytes"))), *cuts))
 
 
 def _votes(told: Json) -> Iterable[Votes]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from markupsafe import Markup, escape
 
 from portrayal.report.scores import Interval
-from portrayal.sentences import rate_text
+from portrayal.sentences import megabytes_text, rate_text
 
 MINUS = "\N{MINUS SIGN}"
 ABSENT = "–"
@@ -100,7 +100,7 @@ def large(value: float | None) -> str:
 
 def megabytes(value: float | None) -> str:
     """A file size, with as many digits as it deserves."""
-    return ABSENT if value is None else f"{fixed(value, 0 if value >= 100 else 1 if value >= 1 else 2)} MB"
+    return ABSENT if value is None else f"{megabytes_text(value)} MB"
 
 
 def counted(count: int, noun: str) -> str:

@@ -38,8 +38,27 @@ if TYPE_CHECKING:
     from portrayal.evaluation.judge import Judge
 
 CUTS = "cuts.json"
+STAGE = "evaluate.cuts"
 WORK = ".cuts.work.tmp"
 """In `models`: the weights of the cut at hand. By its name a run clears it away after a process was killed."""
+
+
+def cut_recommended(run: Run, scores: Mapping[str, Any], *, progress: Progress = silent) -> None:
+    """Keep `cuts.json` of the recommended model; of a full UNet, and of a LoRA that was trained once, there is none.
+
+    One training does not say what a cut costs another, and the LoRA that is used is another: see `study.final`.
+
+    Args:
+        run: An evaluated run.
+        scores: Its scores.
+        progress: Called with every event.
+    """
+    model = scores["verdict"]["recommended"]
+    times = sum(trial.model == model for trial in judged_trials(run))
+    if times < 2 or not isinstance(run.config.methods[model], LoraMethod):
+        (run.folder / CUTS).unlink(missing_ok=True)  # of a model that was recommended before
+        return
+    measure_cuts(run, model, progress=progress)
 
 
 def measure_cuts(run: Run, model: str, *, progress: Progress = silent) -> dict[str, Any] | None:
@@ -55,8 +74,9 @@ def measure_cuts(run: Run, model: str, *, progress: Progress = silent) -> dict[s
         progress: Called with every event.
 
     Returns:
-        What `cuts.json` holds: `model`, its `rank` and `megabytes`, `cuts`, and the rank `offered` or None. There are
-        no cuts where no encoder measures likeness. None for a full UNet, which has no rank.
+        What `cuts.json` holds: `model`, its `rank` and `megabytes`, `cuts`, the rank `offered` or None, and that in a
+        `sentence`, with how it is `said`. There are no cuts where no encoder measures likeness, and no sentence. None
+        for a full UNet, which has no rank.
 
     Raises:
         UsageError: If the run has no such model, or the model has not generated its images.
@@ -65,10 +85,11 @@ def measure_cuts(run: Run, model: str, *, progress: Progress = silent) -> dict[s
     if not isinstance(method, LoraMethod):
         return None
     path, inputs = run.folder / CUTS, cut_inputs(run, model)
-    if run.finished("cuts", inputs) and path.is_file():
-        progress(Event("cuts", "skipped"))
+    if run.finished(STAGE, inputs) and path.is_file():
+        progress(Event(STAGE, "skipped"))
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    with stage(run, "cuts", inputs, progress) as tick:
+    with stage(run, STAGE, inputs, progress) as tick:
+        path.unlink(missing_ok=True)  # of another model, or of other weights
         found = cuts_json(run, model, method.rank, judged_cuts(run, model, method.rank, tick, progress))
         write_json(path, found)
     return found
@@ -89,17 +110,21 @@ def cut_inputs(run: Run, model: str) -> list[str]:
 
 def cuts_json(run: Run, model: str, rank: int, cuts: tuple[Cut, ...]) -> dict[str, Any]:
     """What `cuts.json` holds."""
-    from portrayal.evaluation.cuts import smallest
+    from portrayal.evaluation.cuts import sentence_of, smallest
     from portrayal.models.methods import LORA_FILE
 
     offered = smallest(cuts)
     name = next(trial.name for trial in judged_trials(run) if trial.model == model)
+    megabytes = megabytes_of(run.model_folder(name) / LORA_FILE)
+    sentence = sentence_of(cuts, megabytes) if cuts else None
     return {
         "model": model,
         "rank": rank,
-        "megabytes": megabytes_of(run.model_folder(name) / LORA_FILE),
+        "megabytes": megabytes,
         "cuts": [cut.as_json() for cut in cuts],
         "offered": None if offered is None else offered.rank,
+        "sentence": sentence,
+        "said": None if sentence is None else sentence.told(),
     }
 
 

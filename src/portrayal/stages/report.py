@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from portrayal.run import Event, Progress, Run, fingerprint
+from portrayal.stages.cuts import CUTS
 from portrayal.stages.evaluate import evaluated_files, scores_of
 from portrayal.stages.shared import alone, silent, stage
 
@@ -19,9 +20,9 @@ def write_report(run: Run, *, progress: Progress = silent) -> Path:
     """
     from portrayal.report import build_report
 
-    votes = run.folder / "votes.json"
-    voted = [fingerprint(votes.read_text(encoding="utf-8"))] if votes.is_file() else []
-    inputs = [fingerprint(scores_of(run)), *evaluated_files(run), *voted]
+    others = [path for name in ("votes.json", CUTS) if (path := run.folder / name).is_file()]
+    read = [fingerprint(path.read_text(encoding="utf-8")) for path in others]
+    inputs = [fingerprint(scores_of(run)), *evaluated_files(run), *read]
     page = run.folder / "report.html"
     if run.finished("report", inputs) and written(run):
         progress(Event("report", "skipped"))

@@ -208,9 +208,8 @@ def settle(run: Run, trial: Trial, step: int) -> None:
     if not steps.is_dir():
         return
     chosen = steps / str(step)
-    if chosen.is_dir():
+    if chosen.is_dir() and not (folder / "heldout.json").is_file():  # the first that is moved: there if killed half-way
         read_step(run, trial, step)  # of a later round, whose curve was drawn before
-    if (chosen / "heldout.json").is_file():  # the first that is moved: it is not there if this was killed half-way
         keep_readings(folder)
     for path in sorted(chosen.iterdir()) if chosen.is_dir() else ():
         path.replace(folder / path.name)

@@ -19,6 +19,7 @@ from portrayal.planning import loras_at_once
 from portrayal.processes import ALONE, Processes, deal, here
 from portrayal.randomness import derived_seed
 from portrayal.run import Event, Progress, Run, fingerprint, write_json
+from portrayal.stages.cuts import CUTS
 from portrayal.stages.data import encode_together, num_photos, training_data
 from portrayal.stages.onlook import onlooker_of, steps_of
 from portrayal.stages.publish import publish_model, published
@@ -105,6 +106,8 @@ def drop_curves(run: Run, models: Sequence[str]) -> None:
 def clear(run: Run, name: str) -> None:
     """Let go of what is left of a training that is done anew, and of what was painted with it."""
     drop_folder(run.model_folder(name))
+    if name != FINAL:
+        (run.folder / CUTS).unlink(missing_ok=True)  # which may be of its earlier weights
     images = run.folder / "images"
     for folder in [
         *(images / kind / name for kind in ("", "class", "steps", "now")),

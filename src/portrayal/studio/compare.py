@@ -91,6 +91,7 @@ class Verdict:
         recommended: Name of the model to use; nothing where none is better than the base.
         tied: Models that cannot be told apart from the best.
         set_aside: Models that failed on another axis, with the axes.
+        smaller: What is said of the recommended LoRA at lower ranks; empty where nothing is.
     """
 
     sentence: str
@@ -98,6 +99,7 @@ class Verdict:
     recommended: str | None
     tied: tuple[str, ...]
     set_aside: Mapping[str, tuple[str, ...]]
+    smaller: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def table(project: Project) -> Table | None:
     if not cells:
         return None
     scores = read_json(run.folder / "scores.json")
-    verdict = verdict_of(scores.get("verdict") or {})
+    verdict = verdict_of(scores.get("verdict") or {}, read_json(run.folder / "cuts.json"))
     page = run.folder / "report.html"
     names = {model for _, model, _ in cells}
     return Table(
@@ -215,8 +217,9 @@ def measured(value: Mapping[str, Any] | None) -> Measured | None:
     return None if not value or value.get("mean") is None else Measured(value["mean"], value["low"], value["high"])
 
 
-def verdict_of(told: Mapping[str, Any]) -> Verdict:
-    """The verdict of `scores.json`."""
+def verdict_of(told: Mapping[str, Any], cuts: Mapping[str, Any] | None = None) -> Verdict:
+    """The verdict of `scores.json`, and what `cuts.json` says of the model that it recommends."""
+    cuts = cuts if cuts and cuts.get("model") == told.get("recommended") else {}
     said, conclusions = told.get("said") or {}, told.get("conclusions", ())
     return Verdict(
         Said.retold(str(told.get("sentence", "")), said.get("sentence")),
@@ -224,6 +227,7 @@ def verdict_of(told: Mapping[str, Any]) -> Verdict:
         told.get("recommended"),
         tuple(told.get("tied", ())),
         {name: tuple(axes) for name, axes in (told.get("set_aside") or {}).items()},
+        Said.retold(str(cuts.get("sentence") or ""), cuts.get("said")),
     )
 
 

@@ -123,6 +123,8 @@ def share_of(run: Run, name: str, events: Sequence[Any], live: Mapping[str, Any]
         whole["control"] = len(run.config.control.kinds) * min(3, 1 + len(run.config.methods))
     ended = {event["stage"] for event in events if event.get("kind") == "finished" and part_of(event["stage"]) == name}
     under_way = live["done"] / live["total"] if live.get("total") else 0.0
+    if live.get("stage") == "evaluate.cuts":
+        return float(under_way)  # the rest of its part hardly counts
     return min(1.0, (len(ended) + under_way) / whole.get(name, max(1, len(ended) + 1)))
 
 
