@@ -30,8 +30,8 @@ from tests.studio.test_page import ask
 RUSSIAN = entries("ru", "sentences.")
 T = Texts("ru")
 TERMS = (
-    r"\b(?:LoRA|UNet|ControlNet|PCK@0\.1|F1|HEIC|JPEG|UTF-8|pip install pi-heif|prepare\.drop|study\.learning_rates|zip|r|L"
-    r"|МБ|woman)\b"
+    r"\b(?:LoRA|UNet|ControlNet|PCK@0\.1|F1|HEIC|JPEG|UTF-8|pip install pi-heif|prepare\.drop|study\.learning_rates"
+    r"|zip|r|L|МБ|woman)\b"
 )
 CODE = re.compile(r"<(code|svg|style|textarea|select|datalist)\b.*?</\1>|<[^>]*>", re.DOTALL)
 ENGLISH = re.compile(r"[A-Za-z][a-z']+(?:[ ,.;:]+[A-Za-z][a-z']+){2,}")
