@@ -132,7 +132,8 @@ def beginning(table: Json) -> dict[str, float]:
     found = results("experiment_speed")
     assert found is not None
     took, none = found["figures"]["stages"], dict.fromkeys(("begin_training", "begin_painting", "begin_reading"), 0.0)
-    config = load_config("sd15-80gb", found["settings"]["settings"])
+    # It was recorded when a study had one learning rate.
+    config = load_config("sd15-80gb", ["study.learning_rates=[1]", *found["settings"]["settings"]])
     machine = Machine("cuda", table["machine"], None, 1.0)
     costs = Costs(config, table | {"probe_seconds": 1.0, "seconds": table["seconds"] | none}, machine, 1.0)
     photos = len(list((EXAMPLES / "photos").glob("*.jpg")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,10 +65,17 @@ def test_the_table_is_what_the_benchmarks_measured() -> None:
     assert measurements.assembled(found) == found, "stale; write it anew: python -m scripts.measurements"
 
 
+@pytest.fixture
+def former_study(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Settings of the default study as it was when it was last timed: one learning rate, and no cuts of its LoRA."""
+    monkeypatch.setattr("portrayal.estimate.reckoning.cut_pictures", lambda *_: 0)
+    return ["study.learning_rates=[1]"]
+
+
 @pytest.mark.parametrize(("name", "changes"), [("pocket_demo", []), ("pocket_demo_quick", effort_settings("quick"))])
-def test_the_demo_takes_what_it_took(name: str, changes: list[str]) -> None:
+def test_the_demo_takes_what_it_took(name: str, changes: list[str], former_study: list[str]) -> None:
     figures = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["figures"]
-    found = on_reference(*changes)
+    found = on_reference(*former_study, *changes)
     assert found.seconds == pytest.approx(figures["total_seconds"], rel=0.3)
     took: dict[str, float] = {}
     for stage, seconds in figures["stage_seconds"].items():
@@ -76,22 +84,23 @@ def test_the_demo_takes_what_it_took(name: str, changes: list[str]) -> None:
         assert seconds / 3 < part(found, stage).seconds < seconds * 3, stage
 
 
-def on_gpu_as(name: str) -> tuple[Estimate, dict[str, Any]]:
+def on_gpu_as(name: str, changes: Sequence[str]) -> tuple[Estimate, dict[str, Any]]:
     """What a benchmark of whole studies on a GPU should take on the table's, and what it found."""
     record = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
-    config = load_config("sd15-80gb", ["base.name=sd15", *record["settings"]["settings"], "study.loras_at_once=9"])
+    asked = [*record["settings"]["settings"], "study.loras_at_once=9", *changes]
+    config = load_config("sd15-80gb", ["base.name=sd15", *asked])
     packs = lora_packs(config)
     return estimate(config, H100, unet_weights=GPU["unet_weights"], packs=packs, photos=18), record["figures"]
 
 
-def test_the_experiment_takes_on_a_gpu_what_it_took() -> None:
-    found, figures = on_gpu_as("experiment_speed")
+def test_the_experiment_takes_on_a_gpu_what_it_took(former_study: list[str]) -> None:
+    found, figures = on_gpu_as("experiment_speed", former_study)
     assert found.seconds == pytest.approx(figures["seconds"], rel=0.1)
 
 
-def test_the_default_study_takes_on_a_gpu_what_it_took() -> None:
+def test_the_default_study_takes_on_a_gpu_what_it_took(former_study: list[str]) -> None:
     """Most of it is many short readings; it was measured on a card somewhat quicker than the table's."""
-    found, figures = on_gpu_as("subjects_per_hour")
+    found, figures = on_gpu_as("subjects_per_hour", former_study)
     before = part(found, "load").seconds + part(found, "class_images").seconds  # the worker had them
     (alone,) = [row for row in figures["rows"] if row["studies at once"] == "1"]
     assert found.seconds - before == pytest.approx(alone["seconds of a study"], rel=0.15)
@@ -170,8 +179,7 @@ def test_a_run_with_more_to_do_takes_longer() -> None:
         "study.ranks=[8,16,64]",
         "generation.num_images_per_scene=8",
         "generation.num_inference_steps=30",
-        "study.folds=4",
-        "study.seeds=2",
+        "study.max_trainings=17",
         "study.readings=9",
         "training.gradient_accumulation_steps=2",
         "training.gradient_checkpointing=true",
@@ -364,9 +372,11 @@ def test_packs_are_those_of_the_study() -> None:
     def packs(*changes: str) -> list[int]:
         return lora_packs(load_config("pocket-demo", changes))
 
-    assert packs("study.loras_at_once=4") == [4, 4, 1]
-    assert packs("study.loras_at_once=4", "prepare.shape=bucket") == [3, 3, 3]
-    assert packs("method.lora.dropout=0.1", "study.folds=1") == [1, 1, 1]
+    assert packs("study.loras_at_once=4") == [4, 4, 1, 4]  # nine LoRAs, then four further trainings
+    one_rate = "study.learning_rates=[1]"
+    assert packs("study.loras_at_once=4", one_rate) == [4, 4, 1]
+    assert packs("study.loras_at_once=4", one_rate, "prepare.shape=bucket") == [3, 3, 3]
+    assert packs("method.lora.dropout=0.1", one_rate, "study.folds=1") == [1, 1, 1]
     assert packs("study.ranks=[]") == []
 
 

@@ -745,7 +745,7 @@ def curved(world: World, *settings: str) -> Facts:
     photos = [f"photo{number}" for number in range(6)]
     (run.model_folder("base")).mkdir(parents=True)
     (run.model_folder("base") / "heldout.json").write_text(json.dumps({"losses": {photo: [[1.0]] for photo in photos}}))
-    for step, loss, likeness in ((1, 0.5, 0.5), (2, 0.505, 0.515)):
+    for step, loss, likeness in ((1, 0.5, 0.515), (2, 0.505, 0.5)):
         folder = run.model_folder("lora-2") / "steps" / str(step)
         folder.mkdir(parents=True)
         losses = {photo: [[loss * (1 + number / 1e4)]] for number, photo in enumerate(photos)}
@@ -803,6 +803,8 @@ def left(world: World, *settings: str) -> Facts:
     for step in (1, 2):
         (folder / "steps" / str(step)).mkdir(parents=True)
         (folder / "steps" / str(step) / "weights").write_text(str(step))
+        reading = json.dumps({"losses": {"photo": [[1.0]]}, "identity": None})
+        (folder / "steps" / str(step) / "heldout.json").write_text(reading)
     (folder / "method.json").write_text("{}")
     settle(run, run.config.trials["lora-2"], 2)
     return {"files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())}

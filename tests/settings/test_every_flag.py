@@ -132,7 +132,7 @@ class Flag:
 
 JSON = Flag(["--json"], json=(False, True))
 QUICK = {"folds": (2, 1), "readings": (2, 3), "final": (True, False)}
-THOROUGH = {"folds": (2, 5), "unet_folds": (1, 5), "seeds": (1, 3)}
+THOROUGH = {"folds": (2, 5), "unet_folds": (1, 5), "seeds": (1, 3), "max_trainings": (None, 45)}
 
 
 def of_config(prefix: str = "config.", **changes: Any) -> dict[str, Any]:

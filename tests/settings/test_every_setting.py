@@ -103,6 +103,10 @@ DPM = "DPMSolverMultistepScheduler dpmsolver++"
 JUDGES = [f"Judged without {judge}" for judge in ("identity by auraface", "identity by sface", "identity by dinov2")]
 JUDGES += ["Judged without prompt fidelity"]
 TRIALS = ["lora-2", "lora-4", "lora-2.fold-2", "lora-4.fold-2"]
+AT_TWO_RATES = [
+    f"lora-{rank}-lr{rate}{fold}" for fold in ("", ".fold-2") for rank in (2, 4) for rate in ("1e-4", "3e-4")
+]
+KEPT = ["heldout.json", "method.json", "readings.json", "weights"]
 AGAIN = [f"{name}.seed-2" for name in TRIALS]
 STAGES = ["measure", "generate_controlled", "measure", "train_final", "paint_model"]
 NO_POSES = "Poses are read from pictures by vitpose and rtdetr, which this machine has not."
@@ -370,7 +374,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case(
             estimated,
             "96",
-            MORE_IMAGES | dict.fromkeys(("class_images s", "steps s", "generate s", "control s"), UP),
+            MORE_IMAGES | dict.fromkeys(("class_images s", "steps s", "generate s", "control s", "evaluate s"), UP),
         ),
     ),
     "prepare.num_heldout": (
@@ -525,18 +529,18 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case(planned, "8", {"error": (None, "method.lora.rank: each LoRA of a study has a rank of its own.")}),
     ),
     "method.lora.alpha": (
-        Case(trained, "3", {"scales": ([1.0], [1.5]), "gradient": times(1.5), "recorded alpha": (2, 3.0)}),
-        Case(studied, "3", {"lora-2.alpha": (None, 3.0), "lora-4.alpha": (None, 3.0)}),
+        Case(trained, "3", {"scales": ([16.0], [1.5]), "gradient": DOWN, "recorded alpha": (32.0, 3.0)}),
+        Case(studied, "3", {"lora-2.alpha": (32.0, 3.0), "lora-4.alpha": (32.0, 3.0)}),
         Case(
             studied,
             "3",
             {"lora-2.alpha": (math.sqrt(2) * math.sqrt(2), 3 * math.sqrt(2)), "lora-4.alpha": (math.sqrt(2) * 2, 6.0)},
             ("study.lora_scale=rank_stabilized",),
         ),
-        Case(exported, "3", {"ss_network_alpha": ("2.0", "3.0"), "alpha": ([2.0], [3.0]), "card": CHANGED}),
+        Case(exported, "3", {"ss_network_alpha": ("32.0", "3.0"), "alpha": ([32.0], [3.0]), "card": CHANGED}),
     ),
     "method.lora.dropout": (
-        Case(trained, "0.25", {"scales": ([1.0], []), "dropout": ([], [0.25]), "gradient": CHANGED}),
+        Case(trained, "0.25", {"scales": ([16.0], []), "dropout": ([], [0.25]), "gradient": CHANGED}),
         Case(planned, "0.25", {"LoRAs at once": (95, 1), "packs": ([4], [1, 1, 1, 1])}),
         Case(
             studied,
@@ -693,15 +697,51 @@ CASES: dict[str, tuple[Case, ...]] = {
             },
         ),
     ),
+    "study.learning_rates": (
+        Case(
+            studied,
+            "[1,3]",
+            {
+                "trainings": (TRIALS, AT_TWO_RATES),
+                "seeds": CHANGED,
+                "readings": CHANGED,
+                "steps": CHANGED,
+                "packs": ([TRIALS], [AT_TWO_RATES]),
+            },
+        ),
+        Case(
+            planned,
+            "[1,3]",
+            {
+                "images": (5, 9),
+                "disk": times(2),
+                "packs": ([4], [8]),
+                "trainings": ({"lora-2": 2, "lora-4": 2}, dict.fromkeys(AT_TWO_RATES[:4], 2)),
+            },
+        ),
+    ),
     "study.lora_scale": (
-        Case(studied, "rank_stabilized", {"lora-2.alpha": (None, 2.0), "lora-4.alpha": (None, 2 * math.sqrt(2))}),
+        Case(studied, "equal", {"lora-2.alpha": (32.0, None), "lora-4.alpha": (32.0, None)}),
+        Case(studied, "rank_stabilized", {"lora-2.alpha": (32.0, 2.0), "lora-4.alpha": (32.0, 2 * math.sqrt(2))}),
         Case(
             trained_together,
             "rank_stabilized",
             {
-                "scales": ([1.0, 1.0], [1.0, math.sqrt(0.5)]),
+                "scales": ([16.0, 8.0], [1.0, math.sqrt(0.5)]),
                 "gradient": DOWN,
-                "recorded alpha": (2, 2.0000000000000004),
+                "recorded alpha": (32.0, 2.0000000000000004),
+            },
+        ),
+    ),
+    "study.max_trainings": (
+        Case(
+            planned,
+            "3",
+            {
+                "images": (5, 4),
+                "disk": times(0.5),  # of the first round
+                "packs": ([4], [2, 1]),
+                "trainings": ({"lora-2": 2, "lora-4": 2}, {"lora-2": 1, "lora-4": 1}),
             },
         ),
     ),
@@ -798,7 +838,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case(planned, "4", {"disk": times(4)}),
     ),
     "study.keep_readings": (
-        Case(left, "true", {"files": (["method.json", "weights"], ["method.json", "readings/1/weights", "weights"])}),
+        Case(left, "true", {"files": (KEPT, sorted([*KEPT, "readings/1/heldout.json", "readings/1/weights"]))}),
     ),
     "study.final": (
         Case(finished, "false", {"stages": (STAGES, STAGES[:3])}),
@@ -1157,7 +1197,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case(
             estimated,
             "8",
-            dict.fromkeys(("class_images s", "generate s", "control s", "final s"), UP),
+            dict.fromkeys(("class_images s", "generate s", "control s", "evaluate s", "final s"), UP),
         ),
     ),
     "generation.sampler": (
@@ -1272,7 +1312,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case(
             estimated,
             "1",
-            dict.fromkeys(("class_images s", "generate s", "control s", "final s"), DOWN),
+            dict.fromkeys(("class_images s", "generate s", "control s", "evaluate s", "final s"), DOWN),
         ),
     ),
     "generation.negative_prompt": (
@@ -1283,7 +1323,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "generation.batch_size": (
         Case(painted, "1", SINGLY),
         Case(class_painted, "1", SINGLY | {"key": CHANGED}),
-        Case(estimated, "1", {"class_images s": UP, "generate s": UP}),
+        Case(estimated, "1", {"class_images s": UP, "generate s": UP, "evaluate s": UP}),
     ),
     "control.enabled": (
         Case(finished, "false", {"stages": (STAGES, [STAGES[0], *STAGES[3:]])}),
@@ -1432,7 +1472,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     ),
     "evaluation.margin_identity": (
         Case(judged, "0.001", {"identity is alike": (True, False)}),
-        Case(curved, "0.001", {"best step": (1, 2)}),
+        Case(curved, "0.001", {"best step": (2, 1)}),
     ),
     "evaluation.margin_prompt": (Case(judged, "0.05", {"prompt is alike": (False, True)}),),
     "evaluation.margin_drift": (Case(judged, "0.001", {"drift is alike": (True, False)}),),
