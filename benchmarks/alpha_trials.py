@@ -80,9 +80,9 @@ def summarize(trainings: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for rank in RANKS:
                 name = f"lora-{rank}-x{product / alpha:g}"
                 found = [one for one in trainings if (one["model"], one["seed"]) == (name, round(alpha))]
-                rows.append({"alpha": alpha, "multiple": product / alpha, "rank": rank} | means_of(found))
+                rows.append({"alpha": alpha, "multiple": product / alpha, "rank": rank, **means_of(found)})
     base = [one for one in trainings if one["model"] == "base"]
-    return [*rows, {"alpha": 0.0, "multiple": 0.0, "rank": 0} | means_of(base)]
+    return [*rows, {"alpha": 0.0, "multiple": 0.0, "rank": 0, **means_of(base)}]
 
 
 def means_of(trainings: list[dict[str, Any]]) -> dict[str, float | None]:
