@@ -26,8 +26,11 @@ RANK_MEAN, RANK_SLOPE = 1.0, 0.5
 """Prior mean and deviation of what twice the rank adds, in margins. With one scale for all ranks a larger rank learns
 as fast and has more room: on the people of `benchmarks.alpha_trials` it adds a margin for each doubling; *LoRA Without
 Regret* (Schulman et al. 2025) finds it never worse."""
-RATE_SLOPE, RATE_BEND, OWN = 5.0, 3.0, 0.5
-"""Prior deviations in margins: of what twice the rate adds, of the bend of that, of what is a LoRA's own."""
+RATE_MEAN, RATE_SLOPE = 4.0, 3.0
+"""The same of twice the learning rate, among rates that do not leave a LoRA clearly behind: what it added to the same
+people."""
+RATE_BEND, OWN = 3.0, 0.5
+"""Prior deviations in margins: of the bend of that, of what is a LoRA's own."""
 NOISE, NOISE_DEGREES = 2.0, 4
 """Luck of one training in margins, and how many degrees of freedom that counts as."""
 SHARED = 100.0
@@ -137,7 +140,7 @@ def prior_of(models: Sequence[ModelEvidence]) -> tuple[Floats, Floats]:
     rank, rate = rank - rank.mean(), rate - rate.mean()
     bend = rate**2 - np.mean(rate**2)
     features = np.column_stack([RANK_SLOPE * rank, RATE_SLOPE * rate, RATE_BEND * bend])
-    return RANK_MEAN * rank, features @ features.T + OWN**2 * np.eye(len(models))
+    return RANK_MEAN * rank + RATE_MEAN * rate, features @ features.T + OWN**2 * np.eye(len(models))
 
 
 def noise_variance(value_T: Floats, place_T: Floats, split_T: Floats) -> float:
