@@ -138,6 +138,11 @@ DIRECTIONS = {
     "course.by_heart": ("lowest {lowest} {rising} surely rises", "наименьшей {lowest} {rising} достоверно растёт"),
     "course.trainings": ("behind {n} {model} never", "{n} {model} не"),
     "course.one_fold": ("behind", ""),
+    "cuts.offered": (
+        "smallest no worse {rank} {size} {whole} {difference} {command}",
+        "не хуже {rank} {size} {whole} {difference} {command}",
+    ),
+    "cuts.none": ("no smaller no worse", "ни меньше не не хуже"),
     "photos.few": ("{n} too few {fewest} {most} | {n} few {fewest} {most}", "{n} мало лучше {fewest} {most}"),
     "photos.many": ("{n} more {fewest} {most} most", "{n} больше достаточно {fewest} {most}"),
     "photos.alike": ("{n} {total}", "{n} {total}"),

@@ -132,6 +132,14 @@ def test_the_luck_of_one_training_does_not_decide() -> None:
     assert "LoRA 32 at 4e-4 has the highest learning rate that was tried" in " ".join(verdict.conclusions)
 
 
+def test_a_lora_of_which_a_training_diverged_is_not_recommended() -> None:
+    grid = [rated(rank, rate, mean) for rank in (8, 32) for rate, mean in ((1e-4, 0.6), (2e-4, 0.75))]
+    better = dataclasses.replace(rated(64, 2e-4, 0.85), diverged=True)
+    assert judge(base(), *grid, dataclasses.replace(better, diverged=False)).leader == better.name
+    verdict = judge(base(), *grid, better)
+    assert better.name not in (verdict.leader, verdict.recommended, *verdict.chances)
+
+
 def test_a_learning_rate_that_diverged_is_named_and_no_edge_is() -> None:
     grid = [rated(rank, rate, mean) for rank in (8, 32) for rate, mean in ((1e-4, 0.6), (2e-4, 0.75))]
     verdict = judge(base(), *grid, diverged=[(8, 4e-4), (32, 4e-4)])

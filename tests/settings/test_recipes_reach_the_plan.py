@@ -117,7 +117,7 @@ def test_an_effort_says_how_often_each_model_is_trained(
         name: unet if name == "unet" else lora for name in config.methods
     }
     assert config.study.final is (effort != "quick")
-    assert effort != "quick" or config.study.readings == 3
+    assert effort != "quick" or (config.study.readings, config.study.learning_rates) == (3, (1.0,))
 
 
 def test_a_setting_wins_over_the_effort() -> None:
