@@ -6,11 +6,13 @@ import errno
 import json
 import os
 import resource
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import tomli_w
 import torch
 from safetensors.torch import save_file
 
@@ -204,3 +206,20 @@ def test_events_are_kept_in_order(tmp_path: Path) -> None:
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert [event["kind"] for event in events] == ["started", "note"]
     assert events[1]["message"] == "ä"
+
+
+@pytest.mark.parametrize(("settings", "scale"), [([], "equal"), (["method.lora.alpha=4"], "constant")])
+def test_a_run_from_before_studies_had_rates_opens_as_it_was_meant(
+    tmp_path: Path, settings: list[str], scale: str
+) -> None:
+    """It has one LoRA of each rank; with an alpha its scale was alpha/rank, and 1 without."""
+    run = Run.create(tmp_path / "run", load_config("pocket-demo", ["study.ranks=[2,8]", *settings]), {})
+    path = run.folder / "config.toml"
+    text = tomllib.loads(path.read_text(encoding="utf-8"))
+    text["study"].pop("learning_rates")
+    text["study"]["lora_scale"] = "equal"
+    path.write_text(tomli_w.dumps(text), encoding="utf-8")
+    opened = Run.open(run.folder).config
+    assert [*opened.methods] == ["unet", "lora-2", "lora-8"]
+    assert opened.study.lora_scale == scale
+    assert opened.methods["lora-8"].alpha == (4 if settings else None)
