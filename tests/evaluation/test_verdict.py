@@ -205,6 +205,7 @@ def test_one_seed_decides_nothing() -> None:
     verdict = judge(base(shape=one), model("lora-8", identity=0.5, shape=one), model("lora-64", shape=one))
     assert not any(c.distinguishable for c in verdict.comparisons if c.axis != "heldout_loss")
     assert (verdict.best_lora, verdict.winner) == ("lora-64", None)
+    assert (verdict.behind, verdict.tied) == (("lora-8",), ())  # by ten margins: not told apart, and not alike
     assert any("1 seed, which gives no interval" in line for line in verdict.conclusions), verdict.conclusions
     assert json.loads(json.dumps(verdict.as_json()))["comparisons"][0]["difference"]["low"] is None
 

@@ -127,8 +127,22 @@ def studied(world: World, *settings: str) -> Facts:
         "readings": {trials[name].model: task.readings for name, task in tasks.items()},
         "steps": {trials[name].model: task.num_steps for name, task in tasks.items()},
         "packs": packs,
+        "rates are kept of": sorted({task.method.kind for task in tasks.values() if task.keeps_rate}),
         "two processes share a step": shares_steps(run.config.method.unet, run.config, 2),
     } | flat({trials[name].model: task.method.model_dump() for name, task in tasks.items()})
+
+
+def spent(world: World, *settings: str) -> Facts:
+    """Which trainings each round of the study takes, when the last LoRA is the best so far, then the one before it."""
+    from portrayal.stages import rounds
+
+    run = world.run(*settings)
+    loras = [name for name in reversed(run.config.methods) if name != "unet"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "chances_of", lambda *_: {name: 1 / (place + 2) for place, name in enumerate(loras)})
+        while not run.rounds_ended:
+            run.record_round(rounds.choose_round(run, ignore))
+    return {"rounds": run.rounds}
 
 
 def needed(world: World, *settings: str) -> Facts:
@@ -705,6 +719,50 @@ def judged(world: World, *settings: str) -> Facts:
     facts = {f"{row['axis']} is alike": row["equivalent"] for row in pairs}
     assert all(row["distinguishable"] for row in pairs), pairs
     return facts | {key: scores[key] for key in ("class_noun", "instance_prompt")}
+
+
+def decided(world: World, *settings: str) -> Facts:
+    """Which of two LoRAs is used, and which does not pass a gate; whether a cut is offered. Much was measured, and what
+    differs does not vary: only margins say whether it matters."""
+    from portrayal.evaluation.comparisons import GATES, ModelEvidence, Training, compare_all
+    from portrayal.evaluation.cuts import judge_cuts
+    from portrayal.evaluation.evaluate import margins_of
+    from portrayal.evaluation.selection import choose
+
+    margins = margins_of(world.config(*settings))
+
+    def lora(rank: int, *, loss: float = -0.03, likeness: float | None = 0.7, **gates: float) -> ModelEvidence:
+        def grid(mean: float) -> Any:
+            return np.full((1, 4), mean) + np.arange(4) / 1e6 * rank
+
+        trainings = tuple(
+            Training(
+                fold,
+                0,
+                heldout_log_ratios=grid(loss).T,
+                identity=None if likeness is None else grid(likeness),
+                **{gate: grid(1.0 + gates.get(gate, 0.0)) for gate in GATES},
+            )
+            for fold in range(12)
+        )
+        return ModelEvidence(f"lora-{rank}", "lora", rank, trainings)
+
+    def chosen(*models: ModelEvidence) -> Any:
+        return choose(models, compare_all(models, margins), margins)
+
+    def is_offered(**changes: float) -> bool:
+        (cut,) = judge_cuts(lora(4), [lora(2, **changes)], {2: 1.0}, margins)
+        return cut.no_worse
+
+    worse = {"prompt": -0.008, "drift": 0.08, "colour": 3.0}
+    lost = {gate: chosen(lora(2), lora(4, **{gate: by})).gates_failed for gate, by in worse.items()}
+    return {
+        "used": chosen(lora(2), lora(4, likeness=0.701)).best_lora.name,
+        "used by its loss": chosen(lora(2, likeness=None), lora(4, likeness=None, loss=-0.03005)).best_lora.name,
+        "a cut less alike is offered": is_offered(likeness=0.696),
+        **{f"{gate}: set aside": [*found] for gate, found in lost.items()},
+        **{f"{gate}: a worse cut is offered": is_offered(**{gate: by}) for gate, by in worse.items()},
+    }
 
 
 def gathered(world: World, *settings: str) -> Facts:

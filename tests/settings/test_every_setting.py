@@ -23,6 +23,7 @@ from tests.settings.observations import (
     class_painted,
     controlled,
     curved,
+    decided,
     encoders,
     estimated,
     exported,
@@ -36,6 +37,7 @@ from tests.settings.observations import (
     planned,
     prepared,
     shared,
+    spent,
     stepped,
     studied,
     trained,
@@ -94,6 +96,11 @@ class Case:
     given: tuple[str, ...] = ()
 
 
+def refused(words: str) -> Matcher:
+    """Whether what was no error becomes one that says so."""
+    return Matcher(f"refused({words!r})", lambda before, after: before is None and words in after)
+
+
 PHOTOS = ["captioned.jpg", "clear.png", "dark.jpg", "masked.jpg", "other.jpg", "plain.jpg", "wide.jpg"]
 VERDICTS = dict.fromkeys(PHOTOS, "keep") | {"dark.jpg": "drop"}
 SHOULD_NOT = "1 of the 7 photos in PHOTOS should not be trained on: dark.jpg."
@@ -109,6 +116,10 @@ AT_TWO_RATES = [
 KEPT = ["heldout.json", "method.json", "readings.json", "weights"]
 AGAIN = [f"{name}.seed-2" for name in TRIALS]
 STAGES = ["measure", "generate_controlled", "measure", "train_final", "paint_model"]
+ONE_SCALE = (
+    "method.lora.alpha: with study.lora_scale=equal the scale is 1 at every rank; leave alpha out, or set "
+    "study.lora_scale=constant"
+)
 NO_POSES = "Poses are read from pictures by vitpose and rtdetr, which this machine has not."
 TWO_SCENES = "{street='a photo of {subject} on the street',sea='{subject} at sea'}"
 
@@ -538,6 +549,8 @@ CASES: dict[str, tuple[Case, ...]] = {
             ("study.lora_scale=rank_stabilized",),
         ),
         Case(exported, "3", {"ss_network_alpha": ("32.0", "3.0"), "alpha": ([32.0], [3.0]), "card": CHANGED}),
+        Case(planned, "3", {"error": (None, ONE_SCALE)}, ("study.lora_scale=equal",)),
+        Case(studied, "3", {"lora-2.alpha": (None, 3.0)}, ("study.lora_scale=equal", "study.ranks=[2]")),
     ),
     "method.lora.dropout": (
         Case(trained, "0.25", {"scales": ([16.0], []), "dropout": ([], [0.25]), "gradient": CHANGED}),
@@ -707,7 +720,16 @@ CASES: dict[str, tuple[Case, ...]] = {
                 "readings": CHANGED,
                 "steps": CHANGED,
                 "packs": ([TRIALS], [AT_TWO_RATES]),
+                "rates are kept of": ([], ["lora"]),
             },
+        ),
+        Case(studied, "[3]", {"lora-2.learning_rate": (1e-4, 3e-4), "lora-4.learning_rate": (1e-4, 3e-4)}),
+        Case(trained, "[3]", {"rates": ([[1e-4]] * 3, [[3e-4]] * 3)}),
+        Case(
+            trained,
+            "[3]",
+            {"rates": ([[1e-4, 2e-5]] * 3, [[3e-4, 6e-5]] * 3)},
+            ("method.lora.train_text_encoder=true", "method.lora.text_encoder_learning_rate=2e-5"),
         ),
         Case(
             planned,
@@ -718,6 +740,17 @@ CASES: dict[str, tuple[Case, ...]] = {
                 "packs": ([4], [8]),
                 "trainings": ({"lora-2": 2, "lora-4": 2}, dict.fromkeys(AT_TWO_RATES[:4], 2)),
             },
+        ),
+        Case(
+            estimated,
+            "[1,3]",
+            {"train.lora s": times(2), "steps s": UP, "generate s": times(9 / 5), "evaluate s": UP},
+        ),
+        Case(
+            spent,
+            "[1,3]",
+            {"rounds": ([TRIALS], [AT_TWO_RATES[:4], ["lora-4-lr3e-4.fold-2"]])},
+            ("study.max_trainings=5",),
         ),
     ),
     "study.lora_scale": (
@@ -732,6 +765,12 @@ CASES: dict[str, tuple[Case, ...]] = {
                 "recorded alpha": (32.0, 2.0000000000000004),
             },
         ),
+        Case(
+            trained_together,
+            "equal",
+            {"scales": ([16.0, 8.0], [1.0, 1.0]), "gradient": DOWN, "recorded alpha": (32.0, 2)},
+        ),
+        Case(planned, "equal", {"error": (None, ONE_SCALE)}, ("method.lora.alpha=3",)),
     ),
     "study.max_trainings": (
         Case(
@@ -743,6 +782,24 @@ CASES: dict[str, tuple[Case, ...]] = {
                 "packs": ([4], [2, 1]),
                 "trainings": ({"lora-2": 2, "lora-4": 2}, {"lora-2": 1, "lora-4": 1}),
             },
+        ),
+        Case(planned, "1", {"error": refused("2 LoRAs, and each is trained once at least")}),
+        Case(spent, "3", {"rounds": ([TRIALS], [TRIALS[:2], ["lora-4.fold-2"]])}),
+        Case(
+            spent,
+            "3",
+            {
+                "rounds": (
+                    [["unet", *TRIALS[:2], "unet.fold-2", *TRIALS[2:]]],
+                    [["unet", *TRIALS[:2], "unet.fold-2"], ["lora-4.fold-2"]],
+                )
+            },
+            ("study.full_unet=true", "study.unet_folds=2"),
+        ),
+        Case(
+            estimated,
+            "3",
+            {"train.lora s": DOWN, "steps s": DOWN, "generate s": times(4 / 5), "evaluate s": DOWN},
         ),
     ),
     "study.folds": (
@@ -1469,14 +1526,37 @@ CASES: dict[str, tuple[Case, ...]] = {
     "evaluation.margin_heldout_loss": (
         Case(judged, "0.05", {"heldout_loss is alike": (False, True)}),
         Case(curved, "0.05", {"overfits from": (2, None)}),
+        Case(decided, "1e-5", {"used by its loss": ("lora-2", "lora-4")}),
     ),
     "evaluation.margin_identity": (
         Case(judged, "0.001", {"identity is alike": (True, False)}),
         Case(curved, "0.001", {"best step": (2, 1)}),
+        Case(decided, "0.001", {"used": ("lora-2", "lora-4"), "a cut less alike is offered": (True, False)}),
     ),
-    "evaluation.margin_prompt": (Case(judged, "0.05", {"prompt is alike": (False, True)}),),
-    "evaluation.margin_drift": (Case(judged, "0.001", {"drift is alike": (True, False)}),),
-    "evaluation.margin_colour": (Case(judged, "0.5", {"colour is alike": (True, False)}),),
+    "evaluation.margin_prompt": (
+        Case(judged, "0.05", {"prompt is alike": (False, True)}),
+        Case(
+            decided,
+            "0.05",
+            {"prompt: set aside": (["lora-4"], []), "prompt: a worse cut is offered": (False, True)},
+        ),
+    ),
+    "evaluation.margin_drift": (
+        Case(judged, "0.001", {"drift is alike": (True, False)}),
+        Case(
+            decided,
+            "0.5",
+            {"drift: set aside": (["lora-4"], []), "drift: a worse cut is offered": (False, True)},
+        ),
+    ),
+    "evaluation.margin_colour": (
+        Case(judged, "0.5", {"colour is alike": (True, False)}),
+        Case(
+            decided,
+            "9",
+            {"colour: set aside": (["lora-4"], []), "colour: a worse cut is offered": (False, True)},
+        ),
+    ),
 }
 
 OPTIMIZER_PACKAGES = {"name=adamw8bit": "bitsandbytes", "name=prodigy": "prodigyopt"}

@@ -9,6 +9,7 @@ a training that diverged does not count. What was chosen stands in `models/round
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from portrayal.config import Trial
 from portrayal.processes import here
@@ -82,8 +83,9 @@ def next_trainings(
     later, each = blocks[going[0]][0].seed > 0, len(blocks[going[0]])
     if later and (len(ranking) < 2 or chances[ranking[0]] >= SURE or left < FINALISTS_OF_LATER_ROUNDS * each):
         return []
-    count = FINALISTS_OF_LATER_ROUNDS if later else left // each
-    return [trial.name for model in going[:count] for trial in blocks[model]]
+    going = going[:FINALISTS_OF_LATER_ROUNDS] if later else going
+    ends = accumulate(len(blocks[model]) for model in going)  # one may be a seed further than another
+    return [trial.name for model, end in zip(going, ends, strict=True) if end <= left for trial in blocks[model]]
 
 
 def next_block(model: str, possible: Sequence[Trial], planned: Mapping[str, Trial]) -> list[Trial]:
