@@ -52,7 +52,7 @@ def run(
 
     Each rank is trained at three learning rates, once without a third of the photos and judged on that third; the best
     are trained again without the other thirds. `--quick` trains each rank just once, at one rate: sooner done, but it
-    cannot know the luck of a training, nor whether another rate is better. `--thorough` spends up to 45 trainings on
+    cannot tell how much is chance, or whether another rate is better. `--thorough` spends up to 45 trainings on
     LoRAs, and sees finer differences. `--vae` puts another autoencoder in the base: a hub id, a diffusers folder or a
     .safetensors file. `--gpus 4` shares the work out over four GPUs of this machine. `--live` looks at trainings as
     they go on, not when they are done: their pictures and readings are there sooner, and the same.
