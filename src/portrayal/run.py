@@ -26,7 +26,7 @@ from portrayal.files import write_json as write_json
 from portrayal.files import write_text as write_text
 from portrayal.limits import bounded_json, bounded_text, bounded_toml, on_disk
 from portrayal.lock import NAME as LOCK
-from portrayal.settings import validate
+from portrayal.settings import validate, with_one_rate
 
 PACKAGES = ("portrayal", "torch", "diffusers", "transformers", "peft", "accelerate")
 
@@ -75,19 +75,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def with_one_rate(values: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a run, one from before studies had several learning rates as it was meant then."""
-    study = values.get("study")
-    if not isinstance(study, dict) or "learning_rates" in study:
-        return values
-    study = study | {"learning_rates": [1.0]}
-    method = values.get("method")
-    lora = method.get("lora") if isinstance(method, dict) else None
-    if study.get("lora_scale") == "equal" and isinstance(lora, dict) and "alpha" in lora:
-        study["lora_scale"] = "constant"
-    return values | {"study": study}
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,19 @@ def validate(values: Mapping[str, Any]) -> Config:
         raise UsageError("\n".join(lines), "See `portrayal run --help` and the recipes for what can be set.") from error
 
 
+def with_one_rate(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run, one from before studies had several learning rates as it was meant then."""
+    study = values.get("study")
+    if not isinstance(study, dict) or "learning_rates" in study:
+        return values
+    study = study | {"learning_rates": [1.0]}
+    method = values.get("method")
+    lora = method.get("lora") if isinstance(method, dict) else None
+    if study.get("lora_scale") == "equal" and isinstance(lora, dict) and "alpha" in lora:
+        study["lora_scale"] = "constant"
+    return values | {"study": study}
+
+
 def explain(problem: Mapping[str, Any]) -> str:
     """One line for one problem that pydantic found: the key's path, what is wrong, the nearest name."""
     path = ".".join(str(part) for part in problem["loc"])

@@ -139,6 +139,13 @@ SINGLY = {"calls": (4, 8), "at once": ([2], [1])} | dict.fromkeys(("timesteps", 
 MORE_IMAGES = dict.fromkeys(("train.lora s", "final s", "train.lora GiB", "final GiB"), UP)
 
 
+def passes(gate: str, margin: str) -> Case:
+    """With this margin of a gate, a LoRA and a cut that fail it pass."""
+    return Case(
+        decided, margin, {f"{gate}: set aside": (["lora-4"], []), f"{gate}: a worse cut is offered": (False, True)}
+    )
+
+
 def captioned(text: str) -> dict[str, list[str]]:
     """Captions of photos, where those without a file beside them have the template's."""
     return {"file": ["a photo of my friend"], "template": [text]}
@@ -1535,27 +1542,15 @@ CASES: dict[str, tuple[Case, ...]] = {
     ),
     "evaluation.margin_prompt": (
         Case(judged, "0.05", {"prompt is alike": (False, True)}),
-        Case(
-            decided,
-            "0.05",
-            {"prompt: set aside": (["lora-4"], []), "prompt: a worse cut is offered": (False, True)},
-        ),
+        passes("prompt", "0.05"),
     ),
     "evaluation.margin_drift": (
         Case(judged, "0.001", {"drift is alike": (True, False)}),
-        Case(
-            decided,
-            "0.5",
-            {"drift: set aside": (["lora-4"], []), "drift: a worse cut is offered": (False, True)},
-        ),
+        passes("drift", "0.5"),
     ),
     "evaluation.margin_colour": (
         Case(judged, "0.5", {"colour is alike": (True, False)}),
-        Case(
-            decided,
-            "9",
-            {"colour: set aside": (["lora-4"], []), "colour: a worse cut is offered": (False, True)},
-        ),
+        passes("colour", "9"),
     ),
 }
 
