@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from portrayal.report.charts import (
+    add_legend,
     control_chart,
     course_chart,
     identity_chart,
@@ -29,7 +31,7 @@ from portrayal.report.scores import (
     Strength,
     TimestepBin,
 )
-from portrayal.report.svg import INK, MUTED
+from portrayal.report.svg import INK, MUTED, draw_chart
 from tests.report.drawn import Panel, read
 
 
@@ -117,6 +119,22 @@ def test_the_course_shows_the_loss_in_percent_and_where_it_is_best() -> None:
         (dot,), (line,) = likeness.of(palette[one.name].light)
         assert [y for _, y in line.points] == [near(value.mean) for value in curve.identity if value is not None]
         assert (dot.x, dot.y) == (near(curve.best_step, 300), near(line.points[curve.best_step // 100 - 1][1]))
+
+
+@pytest.mark.parametrize("rate", ["", " at 4e-3", " at 1.5e-4"])
+def test_the_names_of_many_models_stay_within_the_chart(rate: str) -> None:
+    ends: list[float] = []
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for label in ["Full UNet", *(f"LoRA {rank}{rate}" for rank in (32, 64, 128) * 3)]:
+            axes.plot([0, 1], label=label)
+        add_legend(figure, axes)
+        figure.draw_without_rendering()
+        ends.append(figure.legends[0].get_window_extent().x1 / figure.bbox.x1)
+
+    draw_chart("names", "Names.", (5.2, 3.0), draw, {})
+    assert ends[0] <= 1
 
 
 def test_control_is_drawn_over_its_strength_and_the_base_keeps_no_likeness() -> None:
