@@ -36,6 +36,17 @@ def test_a_typo_is_answered_with_the_nearest_name(setting: str, answer: str) -> 
     assert caught.value.remedy
 
 
+def test_a_list_with_wrong_items_is_not_also_called_too_short() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(None, ["study.learning_rates=[0,500]"])
+    assert [line.split(":")[0] for line in caught.value.cause.splitlines()] == [
+        "study.learning_rates.0",
+        "study.learning_rates.1",
+    ]
+    with pytest.raises(UsageError, match=r"study\.learning_rates: Tuple should have at least 1 item"):
+        load_config(None, ["study.learning_rates=[]"])
+
+
 @pytest.mark.parametrize(
     ("setting", "key"),
     [

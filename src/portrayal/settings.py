@@ -145,7 +145,10 @@ def validate(values: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = [explain(dict(problem)) for problem in error.errors()]
+        # Of a list whose items are wrong, pydantic also says that it is too short.
+        wrong = {problem["loc"][:-1] for problem in error.errors()}
+        told = [one for one in error.errors() if not (one["type"] == "too_short" and one["loc"] in wrong)]
+        lines = [explain(dict(problem)) for problem in told]
         raise UsageError("\n".join(lines), "See `portrayal run --help` and the recipes for what can be set.") from error
 
 
